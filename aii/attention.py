@@ -1,0 +1,94 @@
+"""Scaled dot-product attention, and a look at what the decoder attends to.
+
+Vaswani et al., "Attention Is All You Need" (arXiv 1706.03762), section 3.2. Shapes use B rows,
+H heads, T queries, S keys, W width of a head.
+
+Hand an :class:`AttentionRecorder` to the decoder and it collects that decode's cross-attention,
+and nobody else's: nothing is registered on the model.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HAS_SDPA = hasattr(F, "scaled_dot_product_attention")
+
+
+def attention_scores(q: Tensor, k: Tensor) -> Tensor:
+    """Scaled dot products (B, H, T, S) of queries (B, H, T, W) and keys (B, H, S, W)."""
+    scale = q.shape[-1] ** -0.25  # on both sides: half precision would overflow otherwise
+    return (q * scale) @ (k * scale).transpose(-1, -2)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    explicit: bool = not HAS_SDPA,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of queries (B, H, T, W) over keys and values (B, H, S, W).
+
+    Args:
+        mask: boolean, broadcast to (B, H, T, S), True where a query may look.
+        causal: query t may look at keys 0..t only.
+        explicit: write the weights out instead of calling PyTorch's fused kernel.
+
+    Returns:
+        (B, H, T, W), and in the explicit form the scores before the softmax in float32.
+    """
+    if not explicit:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal), None
+    scores = attention_scores(q, k).float()
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    masked = scores if mask is None else scores.masked_fill(~mask, -math.inf)
+    return masked.softmax(dim=-1).to(q.dtype) @ v, scores
+
+
+class AttentionRecorder:
+    """Collects cross-attention scores of one decode.
+
+    Scores are scaled dot products before the softmax, float32, (rows, heads, tokens, frames);
+    a frame is 20 ms. Several passes are joined along the token axis.
+
+    Args:
+        keep: hold only the last ``keep`` tokens (None: all), so that memory stays bounded.
+    """
+
+    def __init__(self, keep: int | None = None) -> None:
+        self.keep = keep
+        self._passes: dict[int, list[Tensor]] = {}
+
+    def record(self, layer: int, scores: Tensor) -> None:
+        """Take in layer ``layer``'s scores of one pass, (rows, heads, tokens, frames)."""
+        passes = self._passes.setdefault(layer, [])
+        passes.append(scores.detach().float())
+        if self.keep is not None and sum(p.shape[2] for p in passes) > self.keep:
+            self._passes[layer] = [torch.cat(passes, dim=2)[:, :, -self.keep :]]
+
+    @property
+    def cross(self) -> list[Tensor]:
+        """One tensor per layer, (rows, heads, tokens, frames)."""
+        return [torch.cat(self._passes[layer], dim=2) for layer in sorted(self._passes)]
+
+    def heads(self, selection: Tensor) -> Tensor:
+        """The scores of some heads only.
+
+        Args:
+            selection: (layers, heads), dense or sparse, nonzero where a head is wanted, as
+                ``Whisper.alignment_heads``.
+
+        Returns:
+            (rows, selected heads, tokens, frames), layer by layer.
+        """
+        dense = selection.to_dense() if selection.is_sparse else selection
+        cross = self.cross
+        chosen = [cross[int(layer)][:, int(head)] for layer, head in dense.nonzero()]
+        return torch.stack(chosen, dim=1)

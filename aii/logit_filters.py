@@ -1,0 +1,90 @@
+"""Rules that forbid tokens before one is chosen.
+
+Each filter is called with the logits of all rows and with what every row has sampled so far, and
+sets forbidden logits to minus infinity in place. Rules and their order follow Radford et al.,
+"Robust Speech Recognition via Large-Scale Weak Supervision" (arXiv 2212.04356), section 4.5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Filter = Callable[[Tensor, Sequence[Sequence[int]]], None]
+"""``filter(logits, sampled)``: (rows, vocabulary), changed in place, and each row's new tokens."""
+
+
+class SuppressBlank:
+    """Keep a transcript from starting with a space alone, or from ending before it started."""
+
+    def __init__(self, blank: Sequence[int], eot: int) -> None:
+        self._tokens = [*blank, eot]
+
+    def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
+        for row, tokens in enumerate(sampled):
+            if not tokens:
+                logits[row, self._tokens] = -math.inf
+
+
+class SuppressTokens:
+    """Never choose some tokens."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._tokens = torch.tensor(sorted(set(tokens)), dtype=torch.long)
+
+    def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
+        if self._tokens.device != logits.device:
+            self._tokens = self._tokens.to(logits.device)
+        logits.index_fill_(1, self._tokens, -math.inf)
+
+
+class TimestampRules:
+    """Keep timestamps in pairs and in order, and prefer one where they are likely together.
+
+    Args:
+        begin: the token of 0.00 s; all from there on are timestamps.
+        eot: the end of the text; all before it are text.
+        no_timestamps: the token that switches timestamps off, None where there is none.
+        latest_first: the greatest timestamp, in steps, that may come first (None: any).
+    """
+
+    def __init__(
+        self, begin: int, eot: int, no_timestamps: int | None, latest_first: int | None
+    ) -> None:
+        self._begin = begin
+        self._eot = eot
+        self._no_timestamps = no_timestamps
+        self._latest_first = latest_first
+
+    def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
+        if self._no_timestamps is not None:
+            logits[:, self._no_timestamps] = -math.inf
+        for row, tokens in enumerate(sampled):
+            self._order(logits[row], tokens)
+        # Softmax divides both sides by the same sum, so the bare logits compare as well.
+        any_time = logits[:, self._begin :].logsumexp(dim=-1)
+        best_text = logits[:, : self._begin].amax(dim=-1)
+        for row in (any_time > best_text).nonzero().flatten().tolist():
+            logits[row, : self._begin] = -math.inf
+
+    def _order(self, logits: Tensor, tokens: Sequence[int]) -> None:
+        begin = self._begin
+        if not tokens:  # a transcript starts with a time
+            logits[:begin] = -math.inf
+            if self._latest_first is not None:
+                logits[begin + self._latest_first + 1 :] = -math.inf
+            return
+        after_time = tokens[-1] >= begin
+        after_pair = after_time and (len(tokens) < 2 or tokens[-2] >= begin)
+        if after_pair:  # an opened segment needs text
+            logits[begin:] = -math.inf
+        elif after_time:  # a closed segment needs the next one's start, or the end
+            logits[: self._eot] = -math.inf
+        last = next((token for token in reversed(tokens) if token >= begin), None)
+        if last is not None:
+            # The next segment may start where this one ended, but none may end where it started.
+            earliest = last if after_time and not after_pair else last + 1
+            logits[begin:earliest] = -math.inf

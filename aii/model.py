@@ -1,0 +1,404 @@
+"""The Whisper network: an audio encoder and a text decoder joined by cross-attention.
+
+Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (arXiv 2212.04356).
+Parameters carry the names of OpenAI's checkpoints, so those load unchanged. Modules hold weights
+and nothing else: whatever belongs to one decode (its :class:`~aii.kv_cache.KVCache`, its
+:class:`~aii.attention.AttentionRecorder`) is handed in with each call, so any number of decodes can
+run on one model at once.
+
+Shapes: B rows, T tokens, S encoder frames of 20 ms, H heads, W width of a head, D = H x W.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import HAS_SDPA, AttentionRecorder, attend
+from .errors import InputError
+from .kv_cache import KVCache, LayerCache, Step
+
+if TYPE_CHECKING:
+    from .decoding import DecodingOptions, DecodingResult
+    from .tokenizer import Tokenizer
+
+
+@dataclass
+class ModelDimensions:
+    """Sizes of a Whisper network, named as in OpenAI's checkpoints."""
+
+    n_mels: int
+    n_audio_ctx: int
+    n_audio_state: int
+    n_audio_head: int
+    n_audio_layer: int
+    n_vocab: int
+    n_text_ctx: int
+    n_text_state: int
+    n_text_head: int
+    n_text_layer: int
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(
+                    f"model dimension {name} must be a positive integer, not {value!r}"
+                )
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes in the dtype of its input, whatever its weights are kept in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class Conv1d(nn.Conv1d):
+    """A convolution that computes in the dtype of its input."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        cast_bias = None if bias is None else bias.to(x.dtype)
+        return super()._conv_forward(x, weight.to(x.dtype), cast_bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation in float32, given back in the dtype of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+def sinusoids(length: int, channels: int, max_timescale: float = 10_000.0) -> Tensor:
+    """(length, channels) position embedding of sines, then cosines, of geometric wavelengths.
+
+    Vaswani et al., "Attention Is All You Need" (arXiv 1706.03762), section 3.5.
+
+    Raises:
+        InputError: ``channels`` is odd, or less than four.
+    """
+    if channels % 2 or channels < 4:
+        raise InputError(f"sinusoids need an even number of channels from 4 on, not {channels}")
+    half = channels // 2
+    rates = torch.exp(torch.arange(half) * (-math.log(max_timescale) / (half - 1)))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention of a sequence over itself, or over encoded audio."""
+
+    def __init__(self, n_state: int, n_head: int) -> None:
+        super().__init__()
+        self.n_head = n_head
+        self.query = Linear(n_state, n_state)
+        self.key = Linear(n_state, n_state, bias=False)
+        self.value = Linear(n_state, n_state)
+        self.out = Linear(n_state, n_state)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, T, D) -> (B, H, T, W)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        causal: bool = False,
+        cache: LayerCache | None = None,
+        step: Step | None = None,
+    ) -> Tensor:
+        """Attend from ``x`` (B, T, D) over itself and, with a cache, over what came before it."""
+        q, k, v = (self._split(p(x)) for p in (self.query, self.key, self.value))
+        if cache is None or step is None:
+            a, _ = attend(q, k, v, causal=causal and x.shape[1] > 1)
+        else:
+            k, v = cache.extend(step, k, v)
+            a, _ = attend(q, k, v, mask=step.mask, causal=step.causal)
+        return self.out(a.transpose(1, 2).flatten(2))
+
+    def over_audio(
+        self,
+        x: Tensor,
+        xa: Tensor | None,
+        *,
+        cache: LayerCache | None = None,
+        recorder: AttentionRecorder | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """Attend from ``x`` (B, T, D) over audio ``xa`` (A, S, D), or over the cache's.
+
+        B is a multiple of A: consecutive rows (beams, samples) may share an audio.
+        """
+        if cache is not None and cache.audio is not None:
+            k, v = cache.audio
+        elif xa is None:
+            raise ValueError("neither encoded audio nor a cache that holds it was given")
+        else:
+            k, v = self._split(self.key(xa)), self._split(self.value(xa))
+            if cache is not None:
+                k, v = k.contiguous(), v.contiguous()
+                cache.audio = (k, v)
+        rows, length = x.shape[:2]
+        # No query looks at another one here, so the rows of an audio can stand in one line.
+        shared = self._split(
+            self.query(x).reshape(k.shape[0], -1, x.shape[2])
+        )  # (A, H, B/A x T, W)
+        a, scores = attend(shared, k, v, explicit=recorder is not None or not HAS_SDPA)
+        if recorder is not None and scores is not None:
+            split = scores.unflatten(2, (rows // k.shape[0], length)).transpose(1, 2)
+            recorder.record(layer, split.flatten(0, 1))  # (B, H, T, S)
+        return self.out(a.transpose(1, 2).reshape(rows, length, -1))
+
+
+class ResidualAttentionBlock(nn.Module):
+    """Self-attention, cross-attention (decoder only) and a two-layer perceptron, each residual."""
+
+    def __init__(self, n_state: int, n_head: int, cross_attention: bool = False) -> None:
+        super().__init__()
+        self.attn = MultiHeadAttention(n_state, n_head)
+        self.attn_ln = LayerNorm(n_state)
+        self.cross_attn = MultiHeadAttention(n_state, n_head) if cross_attention else None
+        self.cross_attn_ln = LayerNorm(n_state) if cross_attention else None
+        self.mlp = nn.Sequential(
+            Linear(n_state, 4 * n_state), nn.GELU(), Linear(4 * n_state, n_state)
+        )
+        self.mlp_ln = LayerNorm(n_state)
+
+    def forward(
+        self,
+        x: Tensor,
+        xa: Tensor | None = None,
+        *,
+        cache: LayerCache | None = None,
+        step: Step | None = None,
+        recorder: AttentionRecorder | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        causal = self.cross_attn is not None
+        x = x + self.attn(self.attn_ln(x), causal=causal, cache=cache, step=step)
+        if self.cross_attn is not None and self.cross_attn_ln is not None:
+            normed = self.cross_attn_ln(x)
+            x = x + self.cross_attn.over_audio(
+                normed, xa, cache=cache, recorder=recorder, layer=layer
+            )
+        return x + self.mlp(self.mlp_ln(x))
+
+
+class AudioEncoder(nn.Module):
+    """Log-mel spectrogram to one vector per 20 ms."""
+
+    positional_embedding: Tensor
+
+    def __init__(self, n_mels: int, n_ctx: int, n_state: int, n_head: int, n_layer: int) -> None:
+        super().__init__()
+        self.conv1 = Conv1d(n_mels, n_state, kernel_size=3, padding=1)
+        self.conv2 = Conv1d(n_state, n_state, kernel_size=3, stride=2, padding=1)
+        self.register_buffer("positional_embedding", sinusoids(n_ctx, n_state))
+        self.blocks = nn.ModuleList(ResidualAttentionBlock(n_state, n_head) for _ in range(n_layer))
+        self.ln_post = LayerNorm(n_state)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, mels, frames of 10 ms) -> (B, S, D), S half of the frames, rounded up.
+
+        OpenAI's models expect 3000 frames. Fewer are a shortened audio context, which only models
+        that were trained for it read well.
+
+        Raises:
+            InputError: the number of channels or frames does not fit the model.
+        """
+        n_ctx = self.positional_embedding.shape[0]
+        n_mels = self.conv1.in_channels
+        if x.ndim != 3 or x.shape[1] != n_mels or not 0 < x.shape[2] <= 2 * n_ctx:
+            raise InputError(
+                f"the encoder takes mel of shape (batch, {n_mels}, 1 to {2 * n_ctx} frames), "
+                f"not {tuple(x.shape)}; see pad_or_trim and log_mel_spectrogram(n_mels=...)"
+            )
+        x = F.gelu(self.conv1(x))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = (x + self.positional_embedding[: x.shape[1]]).to(x.dtype)
+        for block in self.blocks:
+            x = block(x)
+        return self.ln_post(x)
+
+
+class TextDecoder(nn.Module):
+    """Tokens and encoded audio to a score for every possible next token."""
+
+    def __init__(self, n_vocab: int, n_ctx: int, n_state: int, n_head: int, n_layer: int) -> None:
+        super().__init__()
+        self.n_head = n_head
+        self.token_embedding = nn.Embedding(n_vocab, n_state)
+        self.positional_embedding = nn.Parameter(torch.empty(n_ctx, n_state))
+        self.blocks = nn.ModuleList(
+            ResidualAttentionBlock(n_state, n_head, cross_attention=True) for _ in range(n_layer)
+        )
+        self.ln = LayerNorm(n_state)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+
+    def new_cache(
+        self,
+        rows: int,
+        *,
+        capacity: int | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> KVCache:
+        """An empty cache that fits this decoder, for ``rows`` sequences."""
+        weight = self.positional_embedding
+        return KVCache(
+            len(self.blocks),
+            self.n_head,
+            weight.shape[1],
+            rows=rows,
+            capacity=capacity or weight.shape[0],
+            device=device or weight.device,
+            dtype=dtype or weight.dtype,
+        )
+
+    def hidden(
+        self,
+        x: Tensor,
+        xa: Tensor | None,
+        kv_cache: KVCache | None = None,
+        recorder: AttentionRecorder | None = None,
+    ) -> Tensor:
+        """What :meth:`forward` computes before the projection to the vocabulary, (B, T, D)."""
+        step = kv_cache.begin(x.shape[1]) if kv_cache is not None else None
+        positions = slice(0, x.shape[1]) if step is None else step.positions
+        h = self.token_embedding(x) + self.positional_embedding[positions]
+        if xa is not None:
+            h = h.to(xa.dtype)
+        elif kv_cache is not None:
+            h = h.to(kv_cache.dtype)
+        for i, block in enumerate(self.blocks):
+            layer = kv_cache.layers[i] if kv_cache is not None else None
+            h = block(h, xa, cache=layer, step=step, recorder=recorder, layer=i)
+        if kv_cache is not None:
+            kv_cache.advance(x.shape[1])
+        return self.ln(h)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Scores for each token of the vocabulary, (..., D) -> (..., n_vocab) in float32."""
+        return (hidden @ self.token_embedding.weight.to(hidden.dtype).T).float()
+
+    def forward(
+        self,
+        x: Tensor,
+        xa: Tensor | None,
+        kv_cache: KVCache | None = None,
+        recorder: AttentionRecorder | None = None,
+    ) -> Tensor:
+        """Logits of the next token behind each token.
+
+        Args:
+            x: (B, T) token numbers; with a cache, only those that it does not hold yet.
+            xa: (A, S, D) encoded audio, A = B or B a multiple of A; may be None once the cache
+                holds the audio.
+            kv_cache: from :meth:`new_cache`; extended by the new tokens.
+            recorder: collects the cross-attention.
+
+        Returns:
+            (B, T, n_vocab) float32.
+        """
+        return self.project(self.hidden(x, xa, kv_cache, recorder))
+
+
+class Whisper(nn.Module):
+    """A Whisper network with the methods that openai-whisper's has.
+
+    Attributes:
+        dims: its sizes.
+        metadata: what a checkpoint of ours says of itself ("name", "language", "audio_context",
+            "domain", "version"); empty for OpenAI's.
+        alignment_heads: sparse (layers, heads), which cross-attention heads tell the time.
+    """
+
+    alignment_heads: Tensor
+
+    def __init__(self, dims: ModelDimensions) -> None:
+        super().__init__()
+        self.dims = dims
+        self.metadata: Mapping[str, Any] = {}
+        self.encoder = AudioEncoder(
+            dims.n_mels, dims.n_audio_ctx, dims.n_audio_state, dims.n_audio_head, dims.n_audio_layer
+        )
+        self.decoder = TextDecoder(
+            dims.n_vocab, dims.n_text_ctx, dims.n_text_state, dims.n_text_head, dims.n_text_layer
+        )
+        # Unless a model's own heads are known: all heads of the later half of the decoder.
+        # Always on the CPU: a model that is built on the "meta" device has real ones too.
+        shape = (dims.n_text_layer, dims.n_text_head)
+        heads = torch.zeros(shape, dtype=torch.bool, device="cpu")
+        heads[dims.n_text_layer // 2 :] = True
+        self.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
+
+    def set_alignment_heads(self, dump: bytes) -> None:
+        """Set the heads that tell the time, from OpenAI's base85 of gzip of booleans."""
+        flags = np.frombuffer(gzip.decompress(base64.b85decode(dump)), dtype=bool).copy()
+        shape = (self.dims.n_text_layer, self.dims.n_text_head)
+        if flags.size != shape[0] * shape[1]:
+            raise InputError(f"alignment heads for {flags.size} heads, but the model has {shape}")
+        heads = torch.from_numpy(flags).reshape(shape).to_sparse()
+        self.register_buffer("alignment_heads", heads.to(self.device), persistent=False)
+
+    def embed_audio(self, mel: Tensor) -> Tensor:
+        """Encode (B, mels, frames) to (B, S, D)."""
+        return self.encoder(mel)
+
+    def logits(self, tokens: Tensor, audio_features: Tensor) -> Tensor:
+        """(B, T) tokens and (B, S, D) audio -> (B, T, n_vocab)."""
+        return self.decoder(tokens, audio_features)
+
+    def forward(self, mel: Tensor, tokens: Tensor) -> Tensor:
+        """(B, mels, frames) and (B, T) -> (B, T, n_vocab)."""
+        return self.decoder(tokens, self.encoder(mel))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.positional_embedding.device
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether the vocabulary is the multilingual one (51,865 tokens or more)."""
+        return self.dims.n_vocab >= 51865
+
+    @property
+    def num_languages(self) -> int:
+        """How many language tokens the vocabulary has."""
+        return self.dims.n_vocab - 51765 - int(self.is_multilingual)
+
+    def detect_language(
+        self, mel: Tensor, tokenizer: Tokenizer | None = None
+    ) -> tuple[Tensor, Any]:
+        """See :func:`aii.decoding.detect_language`."""
+        from .decoding import detect_language
+
+        return detect_language(self, mel, tokenizer)
+
+    def decode(
+        self, mel: Tensor, options: DecodingOptions | None = None, **kwargs: Any
+    ) -> DecodingResult | list[DecodingResult]:
+        """See :func:`aii.decoding.decode`."""
+        from .decoding import decode
+
+        return decode(self, mel, options, **kwargs)
+
+    def transcribe(self, audio: Any, **kwargs: Any) -> dict[str, Any]:
+        """See :func:`aii.transcribe.transcribe`."""
+        from .transcribe import transcribe
+
+        return transcribe(self, audio, **kwargs)

@@ -1,0 +1,207 @@
+"""Ways to choose the next tokens: the likeliest, by chance, or several beams at once.
+
+A search holds what each row has sampled. It is asked once per decoder pass, by :meth:`choose`, and
+keeps all that belongs to the decode; the decoder's cache is moved by whoever runs the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One finished transcript: its tokens without the end, and the sum of their log-probabilities.
+
+    The sum includes the end token where the row reached it.
+    """
+
+    tokens: tuple[int, ...]
+    logprob: float
+
+
+class Search(Protocol):
+    """How the decoding loop sees a search."""
+
+    done: bool
+
+    @property
+    def sampled(self) -> list[list[int]]:
+        """What each row has sampled so far."""
+
+    def choose(self, logits: Tensor) -> tuple[list[int], list[int] | None]:
+        """Take one token for every row from filtered logits (rows, vocabulary).
+
+        Returns:
+            The chosen tokens, and, where rows continue other rows, which one each continues.
+        """
+
+    def candidates(self) -> list[list[Candidate]]:
+        """The transcripts found for each audio."""
+
+
+class RowSearch:
+    """Every row goes its own way: the likeliest token at temperature 0, else a random draw.
+
+    Args:
+        rows: number of rows, the samples of an audio side by side.
+        group: rows per audio.
+        eot: the token that ends a transcript.
+        temperature: divides the logits before drawing; 0 takes the maximum.
+    """
+
+    def __init__(self, rows: int, *, group: int, eot: int, temperature: float) -> None:
+        self.sampled: list[list[int]] = [[] for _ in range(rows)]
+        self.done = False
+        self._group = group
+        self._eot = eot
+        self._temperature = temperature
+        self._sums = [0.0] * rows
+        self._ended = [False] * rows
+
+    def choose(self, logits: Tensor) -> tuple[list[int], list[int] | None]:
+        """Take each row's next token; no row ever continues another."""
+        if self._temperature == 0:
+            picked = logits.argmax(dim=-1)
+        else:
+            odds = (logits / self._temperature).softmax(dim=-1)
+            picked = torch.multinomial(odds, 1, replacement=True)[:, 0]
+        chosen = logits.gather(1, picked[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        tokens = picked.tolist()
+        for row, (token, logprob) in enumerate(zip(tokens, chosen.tolist(), strict=True)):
+            if self._ended[row]:
+                tokens[row] = self._eot
+                continue
+            self._sums[row] += logprob
+            self._ended[row] = token == self._eot
+            if not self._ended[row]:
+                self.sampled[row].append(token)
+        self.done = all(self._ended)
+        return tokens, None
+
+    def candidates(self) -> list[list[Candidate]]:
+        """Each audio's rows, ended or not."""
+        every = [Candidate(tuple(t), s) for t, s in zip(self.sampled, self._sums, strict=True)]
+        return [every[i : i + self._group] for i in range(0, len(every), self._group)]
+
+
+@dataclass
+class _Beams:
+    """The beams of one audio: open ones side by side, and those that have ended, best first."""
+
+    tokens: list[tuple[int, ...]]
+    sums: list[float]
+    finished: dict[tuple[int, ...], float] = field(default_factory=dict)
+
+
+class BeamSearch:
+    """Beam search with patience (Kasai et al., arXiv 2204.05424).
+
+    Args:
+        audios: number of audios; each has ``size`` rows side by side.
+        size: open beams per audio.
+        eot: the token that ends a transcript.
+        patience: an audio is done when it has ``round(size * patience)`` finished beams.
+
+    Raises:
+        InputError: ``size`` and ``patience`` give no beam at all.
+    """
+
+    def __init__(self, audios: int, *, size: int, eot: int, patience: float | None) -> None:
+        self._wanted = round(size * (patience or 1.0))
+        if size < 1 or self._wanted < 1:
+            raise InputError(f"beam_size {size} with patience {patience} leaves no beam")
+        self.done = False
+        self._size = size
+        self._eot = eot
+        self._audios = [_Beams([()] * size, [0.0] * size) for _ in range(audios)]
+        self._frozen: list[bool] = [False] * audios
+
+    @property
+    def sampled(self) -> list[list[int]]:
+        """What each row has sampled so far."""
+        return [list(tokens) for beams in self._audios for tokens in beams.tokens]
+
+    def choose(self, logits: Tensor) -> tuple[list[int], list[int] | None]:
+        """Grow every beam, keep the best; return their tokens and the rows they continue."""
+        logprobs = logits.log_softmax(dim=-1)
+        best, tokens = logprobs.topk(self._size + 1, dim=-1)
+        # Summed in float32, as openai-whisper does: candidates can be that close.
+        sums = torch.tensor([total for beams in self._audios for total in beams.sums])
+        total_rows, token_rows = (sums[:, None] + best.cpu()).tolist(), tokens.tolist()
+        chosen: list[int] = []
+        sources: list[int] = []
+        for number, beams in enumerate(self._audios):
+            first = number * self._size
+            if self._frozen[number]:
+                chosen += [self._eot] * self._size
+                sources += range(first, first + self._size)
+                continue
+            rows = slice(first, first + self._size)
+            for token, source in self._grow(beams, total_rows[rows], token_rows[rows]):
+                chosen.append(token)
+                sources.append(first + source)
+            self._frozen[number] = len(beams.finished) >= self._wanted
+        self.done = all(self._frozen)
+        return chosen, sources
+
+    def _grow(
+        self, beams: _Beams, totals: list[list[float]], tokens: list[list[int]]
+    ) -> list[tuple[int, int]]:
+        """Move one audio a token on; return each open beam's (token, beam it continues)."""
+        grown: dict[tuple[int, ...], tuple[float, int]] = {}
+        for beam, prefix in enumerate(beams.tokens):
+            for total, token in zip(totals[beam], tokens[beam], strict=True):
+                grown[prefix + (token,)] = (total, beam)
+        kept: list[tuple[tuple[int, ...], float, int]] = []
+        ended: list[tuple[tuple[int, ...], float]] = []
+        for sequence in sorted(grown, key=lambda s: grown[s][0], reverse=True):
+            total, beam = grown[sequence]
+            if sequence[-1] == self._eot:
+                ended.append((sequence[:-1], total))
+                continue
+            kept.append((sequence, total, beam))
+            if len(kept) == self._size:
+                break
+        room = self._wanted - len(beams.finished)
+        for sequence, total in ended[:room]:
+            beams.finished[sequence] = total
+        beams.tokens = [sequence for sequence, _, _ in kept]
+        beams.sums = [total for _, total, _ in kept]
+        return [(sequence[-1], beam) for sequence, _, beam in kept]
+
+    def candidates(self) -> list[list[Candidate]]:
+        """Each audio's ended beams, filled up with its best open ones."""
+        found = []
+        for beams in self._audios:
+            finished = dict(beams.finished)
+            # Too few ended: the best open ones stand in, as far as they are needed.
+            order = sorted(range(self._size), key=lambda i: beams.sums[i], reverse=True)
+            for i in order:
+                if len(finished) >= self._size:
+                    break
+                finished[beams.tokens[i]] = beams.sums[i]
+            found.append([Candidate(tokens, total) for tokens, total in finished.items()])
+        return found
+
+
+def best_candidate(candidates: list[Candidate], length_penalty: float | None) -> Candidate:
+    """The candidate of the highest log-probability for its length.
+
+    Without a penalty the sum is divided by the number of tokens; with one by
+    ``((5 + length) / 6) ** penalty`` (Wu et al., arXiv 1609.08144, equation 14).
+    """
+
+    def score(candidate: Candidate) -> float:
+        length = len(candidate.tokens)
+        if length_penalty is None:
+            return candidate.logprob / max(length, 1)
+        return float(candidate.logprob / ((5 + length) / 6) ** length_penalty)
+
+    return max(candidates, key=score)

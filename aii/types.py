@@ -1,0 +1,135 @@
+"""Plain values that pass between streaming and the engine.
+
+Only these and numpy arrays cross the engine's interface, so an engine in this process and one on
+another machine look the same. Times are seconds from the start of the call; samples are 16 kHz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SAMPLE_RATE = 16_000
+"""Samples per second of everything past ``aii.audio.pcm``."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """One decoded token.
+
+    Attributes:
+        id: its number in the vocabulary.
+        logprob: natural logarithm of its probability, or None where it was not kept.
+        frame: the encoder frame (20 ms) it attends to most, or None.
+    """
+
+    id: int
+    logprob: float | None = None
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word with its place in the call (seconds) and its probability (0 to 1, or None)."""
+
+    text: str
+    start: float
+    end: float
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech between two timestamps, in seconds from the start of the call."""
+
+    start: float
+    end: float
+    text: str
+    tokens: tuple[int, ...] = ()
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class DecodeRequest:
+    """Ask the engine what is spoken in some samples.
+
+    Attributes:
+        request_id: unique in the process.
+        call_id: whose audio it is; ``cancel(call_id)`` withdraws all of a call's requests.
+        samples: (N,) float32 at 16 kHz, at most 30 s.
+        start: seconds from the start of the call to ``samples[0]``.
+        language: Whisper's code ("en"), or None to detect it.
+        task: "transcribe" or "translate".
+        prompt: tokens of the text before the samples; context, never part of the result.
+        prefix: tokens with which the result must begin.
+        draft: tokens that are expected, from an earlier window of the same speech.
+        options: further decoding options by their names in ``DecodingOptions`` (plus
+            ``word_timestamps`` and the thresholds of ``transcribe``).
+        stop: None, or seconds into the samples past which nothing should be decoded.
+        deadline: clock reading (seconds) by which the answer is wanted; earliest goes first.
+    """
+
+    request_id: int
+    call_id: str
+    samples: np.ndarray
+    start: float = 0.0
+    language: str | None = None
+    task: str = "transcribe"
+    prompt: tuple[int, ...] = ()
+    prefix: tuple[int, ...] = ()
+    draft: tuple[int, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+    stop: float | None = None
+    deadline: float = float("inf")
+
+    @property
+    def duration(self) -> float:
+        """Seconds of audio in the request."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that a request spent waiting in the queue and being computed."""
+
+    queued: float = 0.0
+    computed: float = 0.0
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What the engine heard.
+
+    Attributes:
+        request_id: the request that it answers.
+        tokens: every token of the result, timestamps included.
+        segments: the text by timestamps, times from the start of the call.
+        language: Whisper's code of the language decoded in.
+        no_speech_prob: probability that nobody speaks.
+        avg_logprob: mean log-probability per token.
+        compression_ratio: bytes of text over its bytes after zlib; high means repetition.
+        advance: seconds of the samples that the segments account for; where the next window may
+            begin (as Whisper's ``seek`` moves).
+        passes: forward passes of the decoder that it took.
+        temperature: the sampling temperature of the accepted attempt.
+        timing: where the time went.
+    """
+
+    request_id: int
+    tokens: tuple[Token, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    language: str = "en"
+    no_speech_prob: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 1.0
+    advance: float = 0.0
+    passes: int = 0
+    temperature: float = 0.0
+    timing: Timing = Timing()
+
+    @property
+    def text(self) -> str:
+        """The segments' text, joined as Whisper joins it."""
+        return "".join(segment.text for segment in self.segments)
