@@ -1,0 +1,207 @@
+"""Recordings into samples.
+
+WAV files and raw telephony audio are read here; anything else, and WAV at another rate than the one
+wanted, goes through the ``ffmpeg`` program, so that the samples are those that OpenAI's
+``load_audio`` gives. Without that program WAV is resampled by ``aii.audio.resampler``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aii.audio.pcm import PcmFormat, float_to_slin, resample, slin_to_float
+from aii.errors import AudioError
+from aii.types import SAMPLE_RATE
+
+RAW_FORMATS = {
+    **dict.fromkeys(
+        (".slin", ".sln", ".raw", ".pcm", ".sln16", ".slin16"), PcmFormat("s16", 16000)
+    ),
+    **dict.fromkeys((".sln8", ".slin8"), PcmFormat("s16", 8000)),
+    **dict.fromkeys((".ulaw", ".ul", ".mulaw"), PcmFormat("ulaw", 8000)),
+    **dict.fromkeys((".alaw", ".al"), PcmFormat("alaw", 8000)),
+}
+"""What a file without a header holds, by its suffix."""
+
+MAX_WAV_HEADER = 1 << 20
+"""Bytes before a WAV file's samples; more is refused."""
+MAX_WAV_CHUNKS = 100
+"""Chunks before a WAV file's samples; more is refused, since no program writes them."""
+
+_RATES = range(1_000, 400_001)
+_EXTENSIBLE = 0xFFFE
+_ENCODINGS = {
+    (1, 8): "u8",
+    (1, 16): "s16",
+    (1, 24): "s24",
+    (1, 32): "s32",
+    (3, 32): "f32",
+    (6, 8): "alaw",
+    (7, 8): "ulaw",
+}
+_STREAMED = (0, 0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class WavFormat:
+    """What a WAV header says.
+
+    Attributes:
+        pcm: how the samples are laid out.
+        data_offset: bytes from the start of the file to the first sample.
+        data_size: bytes of samples, or None if they go on to the end (a stream of unknown length).
+    """
+
+    pcm: PcmFormat
+    data_offset: int
+    data_size: int | None
+
+    @property
+    def encoding(self) -> str:
+        """One of ``aii.audio.pcm.ENCODINGS``."""
+        return self.pcm.encoding
+
+    @property
+    def rate(self) -> int:
+        """Sample frames per second."""
+        return self.pcm.rate
+
+    @property
+    def channels(self) -> int:
+        """Samples per frame."""
+        return self.pcm.channels
+
+
+def parse_wav_header(data: bytes) -> WavFormat | None:
+    """Read the header that ``data`` begins with; None if it goes on past the end of ``data``.
+
+    Understands PCM of 8, 16, 24 and 32 bits, 32-bit float, G.711, any number of channels,
+    WAVE_FORMAT_EXTENSIBLE, further chunks before the samples, and the sizes 0 and 0xFFFFFFFF that
+    programs write when they do not know the length yet.
+
+    Raises:
+        AudioError: not a WAV file, a damaged header, or a kind of samples not among those.
+    """
+    if data[:4] != b"RIFF"[: len(data)] or data[8:12] != b"WAVE"[: max(0, len(data) - 8)]:
+        raise AudioError("this is no WAV file: it does not begin with RIFF....WAVE")
+    pcm: PcmFormat | None = None
+    place = 12
+    for _ in range(MAX_WAV_CHUNKS):
+        if len(data) < place + 8:
+            return None
+        name, size = struct.unpack_from("<4sI", data, place)
+        place += 8
+        if name == b"data":
+            if pcm is None:
+                raise AudioError("damaged WAV header: the samples come before their format")
+            return WavFormat(pcm, place, None if size in _STREAMED else size)
+        if place + size > MAX_WAV_HEADER:
+            raise AudioError(f"damaged WAV header: no samples in the first {MAX_WAV_HEADER} bytes")
+        if name == b"fmt ":
+            if len(data) < place + size:
+                return None
+            pcm = _wav_samples(data[place : place + size])
+        place += size + size % 2
+    raise AudioError(f"damaged WAV header: no samples in the first {MAX_WAV_CHUNKS} chunks")
+
+
+def _wav_samples(chunk: bytes) -> PcmFormat:
+    """The sample layout that a WAV file's format chunk describes."""
+    if len(chunk) < 16:
+        raise AudioError(f"damaged WAV header: its format has {len(chunk)} bytes, not 16 or more")
+    kind, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", chunk)
+    if kind == _EXTENSIBLE and len(chunk) >= 26:
+        (kind,) = struct.unpack_from("<H", chunk, 24)
+    encoding = _ENCODINGS.get((kind, bits))
+    if encoding is None:
+        raise AudioError(
+            f"WAV samples of kind {kind} with {bits} bits cannot be read; convert to 16-bit PCM"
+        )
+    if rate not in _RATES or not channels:
+        raise AudioError(f"damaged WAV header: {channels} channels at {rate} Hz")
+    pcm = PcmFormat(encoding, rate, channels)
+    if block != pcm.frame_bytes:
+        raise AudioError(f"damaged WAV header: {block} bytes per frame, not {pcm.frame_bytes}")
+    return pcm
+
+
+def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> np.ndarray:
+    """Samples (N,) float32, -1 to 1, mono, of a recording of any kind.
+
+    Args:
+        file: path (or, for ffmpeg, an address with ``://``). Raw audio is known by its suffix, see
+            ``RAW_FORMATS``; WAV by its contents.
+        sr: samples per second wanted.
+
+    Raises:
+        AudioError: the file is missing or cannot be decoded, or ffmpeg is needed and not installed.
+    """
+    name = os.fspath(file)
+    path = Path(name)
+    if not path.exists() and "://" in name:
+        return _ffmpeg(name, name, sr)
+    try:
+        raw = RAW_FORMATS.get(path.suffix.lower())
+        if raw is not None:
+            return _at_rate(raw, path.read_bytes(), sr)
+        wav = _wav_format(path)
+    except FileNotFoundError:
+        raise AudioError(f"there is no file {name}; check the path") from None
+    except OSError as error:
+        raise AudioError(f"cannot read {name}: {error.strerror}") from None
+    ready = isinstance(wav, WavFormat) and wav.pcm == PcmFormat("s16", sr)
+    if not ready and shutil.which("ffmpeg"):
+        return _ffmpeg(f"file:{path.absolute()}", name, sr)
+    if isinstance(wav, AudioError):
+        raise AudioError(f"cannot decode {name} without ffmpeg: {wav}")
+    if wav is None:
+        raise AudioError(
+            f"cannot decode {name} without ffmpeg; install it, or give WAV or raw SLIN (.slin)"
+        )
+    with path.open("rb") as source:
+        source.seek(wav.data_offset)
+        return _at_rate(wav.pcm, source.read(-1 if wav.data_size is None else wav.data_size), sr)
+
+
+def _wav_format(path: Path) -> WavFormat | AudioError | None:
+    """A file's WAV header; why it cannot be used; or None if it is no WAV file."""
+    with path.open("rb") as source:
+        data = source.read(4096)
+        if len(data) < 12 or data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+            return None
+        try:
+            found = parse_wav_header(data) or parse_wav_header(data + source.read(MAX_WAV_HEADER))
+        except AudioError as error:
+            return error
+    return found or AudioError("damaged WAV header: the file ends before its samples")
+
+
+def _at_rate(pcm: PcmFormat, data: bytes, rate: int) -> np.ndarray:
+    """Decode ``data``, an incomplete last frame left out, at ``rate`` samples per second."""
+    samples = pcm.decode(data[: len(data) - len(data) % pcm.frame_bytes])
+    if pcm.rate != rate:
+        samples = resample(samples, pcm.rate, rate)
+    # Rounded to 16 bits as ffmpeg's output is.
+    return slin_to_float(float_to_slin(samples))
+
+
+def _ffmpeg(source: str, name: str, rate: int) -> np.ndarray:
+    """Have ffmpeg decode, mix down and resample ``source``; ``name`` is for the message."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", source]
+    command += ["-f", "s16le", "-ac", "1", "-acodec", "pcm_s16le", "-ar", str(rate), "-"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise AudioError(f"cannot decode {name} without ffmpeg; install it") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"ffmpeg ended with status {done.returncode}"
+        raise AudioError(f"cannot decode {name}: {reason.removeprefix(f'{source}: ')}")
+    return slin_to_float(done.stdout)

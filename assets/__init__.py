@@ -1,0 +1,1 @@
+"""Data files of aii; ``aii.resources.asset(name)`` finds them."""
