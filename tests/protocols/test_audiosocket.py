@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aii.protocols import Audio, CallId, Dtmf, Format, Hangup, Notice, wrap
+from aii.protocols.audiosocket import (
+    AUDIO_RATES,
+    AudioSocketFraming,
+    may_follow_uuid,
+    message,
+)
+
+CALL = uuid.UUID("0f2b1c5e-8a53-4a4f-9a8e-0d8f6a3c2b10")
+HELLO = message(0x01, CALL.bytes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(sorted(AUDIO_RATES.values())),
+    st.integers(1, 2000),
+    st.lists(st.integers(0, 9000), max_size=8),
+)
+def test_uuid_and_audio_of_every_rate(play, heard, others, speech, rate, size, cuts) -> None:
+    pcm = speech[:8001]
+    packets = wrap([pcm], "audiosocket", call_id=str(CALL), frame_bytes=size, rate=rate)
+    frames = play(AudioSocketFraming(), b"".join(p.data for p in packets), cuts)
+    assert heard(frames) == pcm
+    assert [f for f in others(frames) if not isinstance(f, Notice)] == [
+        CallId(str(CALL)),
+        Format(rate),
+        Hangup("eof"),
+    ]
+
+
+def test_keys_and_a_change_of_rate_byte_by_byte(play) -> None:
+    wire = HELLO + message(0x10, b"a" * 320) + message(0x03, b"5") + message(0x12, b"b" * 640)
+    wire += message(0x12, b"") + message(0x03, b"#") + message(0x12, b"cc")
+    for step in (None, 1, 2):
+        assert play(AudioSocketFraming(), wire, step=step) == [
+            CallId(str(CALL)),
+            Format(8000),
+            Audio(b"a" * 320),
+            Dtmf("5"),
+            Format(16000),
+            Audio(b"b" * 640),
+            Dtmf("#"),
+            Audio(b"cc"),
+            Hangup("eof"),
+        ]
+
+
+def test_hang_up_from_the_caller_ends_the_call() -> None:
+    machine = AudioSocketFraming()
+    frames = machine.receive(HELLO + message(0x00) + message(0x10, b"late"))
+    assert frames == [CallId(str(CALL)), Hangup("hangup")]
+    assert machine.receive(message(0x10, b"later")) == []
+    assert machine.eof() == []
+
+
+def test_we_hang_up_politely() -> None:
+    machine = AudioSocketFraming()
+    assert machine.send() == b""
+    machine.hang_up()
+    assert machine.send() == b"\0\0\0"
+    assert machine.send() == b""
+    assert not machine.takes_text
+
+
+def test_odd_messages_are_said_and_skipped(play, heard, others) -> None:
+    wire = message(0x01, b"short") + message(0x03, b"x") + message(0x03, b"55")
+    wire += message(0x42, b"?") * 3 + message(0xFF, b"\x04") + message(0xFF)
+    wire += message(0x12, b"ab")
+    frames = play(AudioSocketFraming(), wire, step=5)
+    assert heard(frames) == b"ab"
+    texts = [frame.text for frame in others(frames) if isinstance(frame, Notice)]
+    assert texts == [
+        "AudioSocket: a UUID of 5 bytes instead of 16",
+        "AudioSocket: no key of a telephone: b'x'",
+        "AudioSocket: no key of a telephone: b'55'",
+        "AudioSocket: messages of unknown kind 0x42 are skipped",
+        "AudioSocket: the caller reports error 04",
+        "AudioSocket: the caller reports error -",
+    ]
+
+
+@pytest.mark.parametrize("size, what", [(160, "mu-law"), (640, "16 kHz SLIN")])
+def test_lengths_that_may_hide_another_codec_are_said_once(play, others, size, what) -> None:
+    frames = play(AudioSocketFraming(), HELLO + message(0x10, bytes(size)) * 3)
+    notices = [frame.text for frame in others(frames) if isinstance(frame, Notice)]
+    assert len(notices) == 1
+    assert what in notices[0]
+
+
+def test_audio_of_a_message_that_was_cut_off_counts(play) -> None:
+    frames = play(AudioSocketFraming(), HELLO + message(0x12, b"abcdef")[:-2])
+    assert frames[1:] == [Format(16000), Audio(b"abcd"), Hangup("eof")]
+    for rest in (b"\x12", b"\x12\x00\x04", b"\x03\x00", HELLO[:9]):
+        assert play(AudioSocketFraming(), HELLO + rest) == [CallId(str(CALL)), Hangup("eof")]
+
+
+def test_holds_one_message_at_most() -> None:
+    machine = AudioSocketFraming()
+    for _ in range(300):
+        machine.receive(b"\x12\xff\xff" + bytes(65_000))
+        assert len(machine._held) < 65_538
+
+
+@pytest.mark.parametrize(
+    "header, fits",
+    [
+        (b"", True),
+        (b"\x10", True),
+        (b"\x10\x01", True),
+        (b"\x10\x01\x40", True),
+        (b"\x18\x1e\x00", True),
+        (b"\x10\x00\x00", False),
+        (b"\x03\x00\x01", True),
+        (b"\x03\x00\x02", False),
+        (b"\xff\x00\x01", True),
+        (b"\xff\xff\xff", False),
+        (b"\x00\x00\x00", False),
+        (b"\x19", False),
+    ],
+)
+def test_what_can_be_a_second_message(header: bytes, fits: bool) -> None:
+    assert may_follow_uuid(header) is fits
