@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-import types
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ __all__ = [
 ]
 
 
-class _Package(types.ModuleType):
+class _Package(ModuleType):
     """Keeps ``aii.transcribe`` the function: importing the module of that name would cover it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _HOMES and isinstance(value, types.ModuleType):
+        if name in _HOMES and isinstance(value, ModuleType):
             return
         super().__setattr__(name, value)
 

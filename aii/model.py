@@ -68,8 +68,8 @@ class Conv1d(nn.Conv1d):
     """A convolution that computes in the dtype of its input."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        cast_bias = None if bias is None else bias.to(x.dtype)
-        return super()._conv_forward(x, weight.to(x.dtype), cast_bias)
+        bias = None if bias is None else bias.to(x.dtype)
+        return super()._conv_forward(x, weight.to(x.dtype), bias)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -136,10 +136,7 @@ class MultiHeadAttention(nn.Module):
         recorder: AttentionRecorder | None = None,
         layer: int = 0,
     ) -> Tensor:
-        """Attend from ``x`` (B, T, D) over audio ``xa`` (A, S, D), or over the cache's.
-
-        B is a multiple of A: consecutive rows (beams, samples) may share an audio.
-        """
+        """Attend from ``x`` (B, T, D) over audio ``xa`` (A, S, D), or the cache's; A divides B."""
         if cache is not None and cache.audio is not None:
             k, v = cache.audio
         elif xa is None:
@@ -275,7 +272,7 @@ class TextDecoder(nn.Module):
         kv_cache: KVCache | None = None,
         recorder: AttentionRecorder | None = None,
     ) -> Tensor:
-        """What :meth:`forward` computes before the projection to the vocabulary, (B, T, D)."""
+        """The part of :meth:`forward` before the projection to the vocabulary, (B, T, D)."""
         step = kv_cache.begin(x.shape[1]) if kv_cache is not None else None
         positions = slice(0, x.shape[1]) if step is None else step.positions
         h = self.token_embedding(x) + self.positional_embedding[positions]
@@ -340,8 +337,7 @@ class Whisper(nn.Module):
         )
         # Unless a model's own heads are known: all heads of the later half of the decoder.
         # Always on the CPU: a model that is built on the "meta" device has real ones too.
-        shape = (dims.n_text_layer, dims.n_text_head)
-        heads = torch.zeros(shape, dtype=torch.bool, device="cpu")
+        heads = torch.zeros((dims.n_text_layer, dims.n_text_head), dtype=torch.bool, device="cpu")
         heads[dims.n_text_layer // 2 :] = True
         self.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
 
@@ -381,9 +377,7 @@ class Whisper(nn.Module):
         """How many language tokens the vocabulary has."""
         return self.dims.n_vocab - 51765 - int(self.is_multilingual)
 
-    def detect_language(
-        self, mel: Tensor, tokenizer: Tokenizer | None = None
-    ) -> tuple[Tensor, Any]:
+    def detect_language(self, mel: Tensor, tokenizer: Tokenizer | None = None) -> Any:
         """See :func:`aii.decoding.detect_language`."""
         from .decoding import detect_language
 

@@ -1,0 +1,151 @@
+"""A TCP server on a free port with a fake engine, and clients that talk to it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+from fake_engine import FakeEngine
+
+from aii.protocols import make_framing
+from aii.servers.services import Services
+from aii.servers.tcp import CallIds, TcpServer
+from aii.streaming.events import CallEnded, Event, Final
+from aii.streaming.policy import CallContext
+from aii.streaming.session import Session
+from aii.streaming.window import WindowPolicy, WindowSettings
+
+WAIT = 30.0
+"""Seconds after which a test gives up waiting for what must come."""
+
+
+class Listener:
+    """A sink that keeps everything and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.changed = threading.Condition()
+
+    def emit(self, event: Event) -> None:
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+
+    def close(self, timeout: float = 0.0) -> bool:
+        return True
+
+    def wait(self, condition) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: condition(self.events), WAIT), self.events
+
+    def ended(self, calls: int = 1) -> list[CallEnded]:
+        """Wait for ``calls`` ended calls."""
+
+        def ends(events: list[Event]) -> list[CallEnded]:
+            return [event for event in events if isinstance(event, CallEnded)]
+
+        self.wait(lambda events: len(ends(events)) >= calls)
+        return ends(self.events)
+
+    def text(self, call_id: str | None = None) -> str:
+        return "".join(
+            event.text
+            for event in list(self.events)
+            if isinstance(event, Final) and call_id in (None, event.call_id)
+        )
+
+
+class Rig:
+    """A running server; leaving the ``with`` block stops it."""
+
+    def __init__(
+        self, *, engine=None, framing="auto", max_calls=500, settings=None, language=None, **options
+    ):
+        self.engine = engine or FakeEngine()
+        self.listener = Listener()
+        ids, requests = CallIds(), itertools.count(1)
+        windows = WindowSettings(**(settings or {}))
+
+        def make_session(call_id: str, caller: str) -> Session:
+            context = CallContext(call_id, requests, language=language)
+            return Session(call_id, WindowPolicy(context, windows), caller=caller)
+
+        services = Services(
+            engine=self.engine,
+            make_session=make_session,
+            make_framing=lambda: make_framing(framing),
+            claim=ids.claim,
+            release=ids.release,
+            sinks=[self.listener],
+            **options,
+        )
+        self.server = TcpServer("127.0.0.1", 0, services, max_calls=max_calls)
+        self.thread = threading.Thread(target=self.server.serve)
+
+    def __enter__(self) -> Rig:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Stop and say whether all calls finished in time."""
+        self.server.stop()
+        self.thread.join(WAIT)
+        assert not self.thread.is_alive()
+        in_time = self.server.finish(timeout)
+        self.engine.close(5)
+        return in_time
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.server.address, timeout=WAIT)
+
+    def call(self, *pieces: bytes) -> str:
+        """Send pieces, half-close, and return all that comes back."""
+        with self.connect() as client:
+            for piece in pieces:
+                client.sendall(piece)
+            client.shutdown(socket.SHUT_WR)
+            return read_all(client)
+
+    def wait_for_no_calls(self) -> None:
+        wait_until(lambda: self.server.open_calls == 0)
+
+
+def read_all(client: socket.socket) -> str:
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := client.recv(65536):
+            data += piece
+    return data.decode()
+
+
+def lines(reply: str) -> list[str]:
+    """The texts of a reply's lines, with the space that each begins with in a transcript."""
+    return [" " + line for line in reply.splitlines()]
+
+
+def reset(client: socket.socket) -> None:
+    """Close with RST instead of FIN."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def wait_until(condition) -> None:
+    for _ in polls():
+        if condition():
+            return
+    raise AssertionError("what was waited for did not happen")
+
+
+def polls() -> Iterator[None]:
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        yield
+        time.sleep(0.005)

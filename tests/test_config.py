@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import pytest
+
+from aii.config import ServerConfig
+from aii.errors import ConfigError
+from aii.protocols import FRAMINGS
+
+
+def load(*argv: str, environ: dict[str, str] | None = None, **extra) -> ServerConfig:
+    parser = argparse.ArgumentParser()
+    ServerConfig.add_arguments(parser)
+    return ServerConfig.load(vars(parser.parse_args(list(argv))), environ or {}, **extra)
+
+
+def test_defaults_are_those_of_the_dataclass():
+    config = load()
+    assert config == ServerConfig()
+    assert (config.host, config.port, config.window, config.reset_seconds) == (
+        "127.0.0.1", 8300, 5.0, 30.0,
+    )  # fmt: skip
+    assert config.reply == "auto"
+
+
+GOOD = {
+    "host": ("::1", "::1"),
+    "port": ("0", 0),
+    "model": ("small", "small"),
+    "device": ("cuda:1", "cuda:1"),
+    "language": ("German", "German"),
+    "task": ("translate", "translate"),
+    "window": ("2.5", 2.5),
+    "reset_seconds": ("20", 20.0),
+    "reset": ("hard", "hard"),
+    "framing": ("cr641", "cr641"),
+    "rate": ("8000", 8000),
+    "reply": ("jsonl", "jsonl"),
+    "audio_context": ("10", 10.0),
+    "prompt": ("Ms. Nguyen", "Ms. Nguyen"),
+    "condition_on_previous_text": ("No", False),
+    "beam_size": ("5", 5),
+    "temperature": ("0,0.4", (0.0, 0.4)),
+    "words": ("all", "all"),
+    "jsonl": ("-", "-"),
+    "max_calls": ("7", 7),
+    "max_backlog": ("90", 90.0),
+    "idle_timeout": ("30", 30.0),
+    "shutdown_deadline": ("3", 3.0),
+    "objective": ("0.5", 0.5),
+    "queue_size": ("9", 9),
+    "threads": ("2", 2),
+    "log_level": ("DEBUG", "debug"),
+}
+
+
+def test_the_table_of_good_values_is_complete():
+    assert set(GOOD) == {field.name for field in dataclasses.fields(ServerConfig)}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_flag_and_variable_give_the_same_value(name):
+    text, value = GOOD[name]
+    flag, variable = "--" + name.replace("_", "-"), "AII_" + name.upper()
+    assert getattr(load(f"{flag}={text}"), name) == value
+    assert getattr(load(environ={variable: text}), name) == value
+
+
+BAD = {
+    "port": ("70000", "-1", "http", "1.5", ""),
+    "task": ("sing",),
+    "window": ("0", "31", "nan", "x"),
+    "reset_seconds": ("0", "31", "inf"),
+    "framing": ("cr640",),
+    "rate": ("44100", "8k"),
+    "audio_context": ("half", "1", "99"),
+    "condition_on_previous_text": ("maybe",),
+    "beam_size": ("0", "x"),
+    "temperature": ("hot", "0,,1", "3"),
+    "max_calls": ("0",),
+    "max_backlog": ("1",),
+    "log_level": ("loud",),
+}
+
+
+@pytest.mark.parametrize("name, text", [(n, t) for n, texts in BAD.items() for t in texts])
+def test_a_bad_value_is_one_line_that_names_its_source(name, text):
+    flag, variable = "--" + name.replace("_", "-"), "AII_" + name.upper()
+    for source, call in (
+        (flag, lambda: load(f"{flag}={text}")),
+        (variable, lambda: load(environ={variable: text})),
+    ):
+        with pytest.raises(ConfigError) as info:
+            call()
+        line = str(info.value)
+        assert line.startswith(f"{source} is {text!r}; wanted ")
+        assert "\n" not in line
+
+
+def test_a_flag_goes_before_a_variable_and_a_variable_before_an_alias():
+    environ = {"AII_MODEL": "base", "WHISPER_MODEL_PATH": "turbo.pt"}
+    assert load("--model", "tiny", environ=environ).model == "tiny"
+    assert load(environ=environ).model == "base"
+    del environ["AII_MODEL"]
+    assert load(environ=environ).model == "turbo.pt"
+
+
+def test_the_older_names_of_variables():
+    environ = {"WHISPER_LAN": "en", "WHISPER_LOG_LEVEL": "WARNING"}
+    config = load(environ=environ)
+    assert (config.language, config.log_level) == ("en", "warning")
+
+
+def test_an_unknown_variable_is_an_error_with_a_guess():
+    with pytest.raises(ConfigError, match=r"AII_MAX_CALL is unknown; did you mean AII_MAX_CALLS\?"):
+        load(environ={"AII_MAX_CALL": "1"})
+    with pytest.raises(ConfigError, match="AII_ZZZZZZ is unknown; unset it"):
+        load(environ={"AII_ZZZZZZ": "1"})
+    assert load(environ={"AII_CACHE": "x", "OTHER": "1"}, other_variables=["AII_CACHE"])
+
+
+def test_a_choice_that_is_nearly_right_gets_a_guess():
+    with pytest.raises(ConfigError, match="did you mean jsonl"):
+        load("--reply", "json")
+
+
+def test_a_window_cannot_be_longer_than_the_reset():
+    with pytest.raises(ConfigError, match="--window is 20 s, longer than --reset-seconds"):
+        load("--window", "20", "--reset-seconds", "10")
+
+
+def test_auto_and_none_stand_for_no_choice():
+    config = load("--language", "auto", "--device", "auto", "--beam-size", "none")
+    assert (config.language, config.device, config.beam_size) == (None, None, None)
+
+
+def test_help_names_flag_default_and_variables():
+    parser = argparse.ArgumentParser()
+    ServerConfig.add_arguments(parser)
+    text = " ".join(parser.format_help().split())
+    assert "--max-backlog SECONDS" in text
+    assert "(default: 8300; environment: AII_PORT)" in text
+    assert "AII_LANGUAGE, WHISPER_LAN" in text
+    assert "default: 0,0.2,0.4,0.6,0.8,1" in text
+
+
+def test_framings_are_those_that_the_protocols_know():
+    for name in FRAMINGS:
+        assert load("--framing", name).framing == name
