@@ -1,0 +1,321 @@
+"""The server's configuration: one frozen dataclass, each option written once.
+
+From the one list of fields come the command-line flags (``--max-calls``) and the environment
+variables (``AII_MAX_CALLS``). A flag goes before a variable, a variable before the default. Unknown
+``AII_*`` variables are errors: a misspelt setting must not be silently without effect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aii.errors import ConfigError
+
+PREFIX = "AII_"
+
+FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Whisper's ladder: each next one is tried when the text of the one before looks wrong."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one field is written outside.
+
+    Attributes:
+        about: one sentence for ``--help``.
+        parse: text to value; raises ValueError with the end of the sentence "PORT is 'x', ...".
+        metavar: what stands for the value in ``--help``.
+        aliases: further environment variables that set it, after ``AII_<NAME>``.
+    """
+
+    about: str
+    parse: Callable[[str], Any]
+    metavar: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _number(least: float, most: float, unit: str = "") -> Callable[[str], float]:
+    """Parser of a number in ``least``..``most``; refuses nan."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            limit = f"of at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+            raise ValueError(f"wanted is a number {limit}{unit and ' '}{unit}")
+        return value
+
+    return parse
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Parser of a whole number in ``least``..``most``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise ValueError(f"wanted is a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"wanted is one of {', '.join(choices)}{_did_you_mean(text, choices)}")
+        return text
+
+    return parse
+
+
+def _truth(text: str) -> bool:
+    value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in value:
+        raise ValueError("wanted is true or false")
+    return value[text.lower()]
+
+
+def _rate(text: str) -> int:
+    if text not in ("8000", "16000"):
+        raise ValueError("wanted is 8000 or 16000 (samples per second)")
+    return int(text)
+
+
+def _language(text: str) -> str | None:
+    return None if text.lower() in ("", "auto") else text
+
+
+def _device(text: str) -> str | None:
+    return None if text.lower() in ("", "auto") else text
+
+
+def _context(text: str) -> str | float:
+    if text in ("model", "auto", "full"):
+        return text
+    try:
+        return _number(1.5, 30)(text)
+    except ValueError:
+        raise ValueError("wanted is model, auto, full, or seconds from 1.5 to 30") from None
+
+
+def _temperatures(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(_number(0, 2)(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError("wanted are numbers from 0 to 2 with commas between") from None
+    return values
+
+
+def _optional_whole(least: int, most: int) -> Callable[[str], int | None]:
+    def parse(text: str) -> int | None:
+        return None if text in ("", "none") else _whole(least, most)(text)
+
+    return parse
+
+
+def _option(
+    default: Any,
+    about: str,
+    parse: Callable[[str], Any] = _text,
+    *,
+    metavar: str | None = None,
+    aliases: tuple[str, ...] = (),
+) -> Any:
+    option = Option(about, parse, metavar, aliases)
+    return field(default=default, metadata={"option": option})
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Everything that can be set about the server; built by :meth:`load`.
+
+    Raises (from ``load``):
+        ConfigError: a bad value, an unknown variable, or two options that contradict each other.
+    """
+
+    host: str = _option("127.0.0.1", "address to listen on", metavar="ADDRESS")
+    port: int = _option(8300, "TCP port to listen on; 0 picks a free one", _whole(0, 65535))
+    model: str = _option(
+        "embedded", "name of a model or path of a .pt file", aliases=("WHISPER_MODEL_PATH",)
+    )
+    device: str | None = _option(None, "where torch computes: auto, cpu, cuda, cuda:1", _device)
+    language: str | None = _option(
+        None, "language spoken, as code or name; auto detects it", _language,
+        aliases=("WHISPER_LAN",),
+    )  # fmt: skip
+    task: str = _option(
+        "transcribe", "transcribe, or translate into English", _one_of("transcribe", "translate")
+    )
+    window: float = _option(
+        5.0, "seconds of new audio after which a call's text is shown again",
+        _number(0.5, 30), metavar="SECONDS",
+    )  # fmt: skip
+    reset_seconds: float = _option(
+        30.0, "seconds of audio after which the text is final", _number(1, 30), metavar="SECONDS"
+    )
+    reset: str = _option(
+        "carry",
+        "at a reset, carry the audio after the last whole segment over, or cut hard",
+        _one_of("carry", "hard"),
+    )
+    framing: str = _option(
+        "auto", "how calls are framed on the wire",
+        _one_of("auto", "raw", "callid", "cr641", "audiosocket"),
+    )  # fmt: skip
+    rate: int = _option(16000, "samples per second of raw input: 8000 or 16000", _rate)
+    reply: str = _option(
+        "auto",
+        "what is written back on the call's socket: text lines or jsonl as they come; auto: "
+        "the text once the client has half-closed; none",
+        _one_of("auto", "none", "text", "jsonl"),
+    )
+    audio_context: str | float = _option(
+        "model",
+        "seconds that the encoder sees of a short window: full (exact), auto (what is there), "
+        "a number, or model (what the weights were trained for)",
+        _context,
+    )
+    prompt: str = _option("", "text that tells the model names and spellings to expect")
+    condition_on_previous_text: bool = _option(
+        True, "give the model the text before a window: true or false", _truth
+    )
+    beam_size: int | None = _option(None, "beams; none is greedy", _optional_whole(1, 64))
+    temperature: tuple[float, ...] = _option(
+        FALLBACK_TEMPERATURES, "sampling temperatures, tried in this order", _temperatures,
+        metavar="LIST",
+    )  # fmt: skip
+    words: str = _option(
+        "final", "which results carry times of words", _one_of("none", "final", "all")
+    )
+    jsonl: str | None = _option(None, "file for events as JSON lines; - is stdout", metavar="PATH")
+    max_calls: int = _option(500, "calls at once; further ones are refused", _whole(1, 100_000))
+    max_backlog: float = _option(
+        1800.0, "seconds of audio that a call may be ahead of the engine before the server stops "
+        "reading from it", _number(60, math.inf), metavar="SECONDS",
+    )  # fmt: skip
+    idle_timeout: float = _option(
+        0.0, "seconds without a byte after which a call is ended; 0 is never",
+        _number(0, math.inf), metavar="SECONDS",
+    )  # fmt: skip
+    shutdown_deadline: float = _option(
+        20.0, "seconds for the last words of open calls when the server stops", _number(0, 3600),
+        metavar="SECONDS",
+    )  # fmt: skip
+    objective: float = _option(
+        1.0, "seconds within which a window should be answered", _number(0.01, 60),
+        metavar="SECONDS",
+    )  # fmt: skip
+    queue_size: int = _option(1024, "windows that may wait for the engine", _whole(1, 1_000_000))
+    threads: int = _option(0, "CPU threads of torch; 0 leaves it to torch", _whole(0, 1024))
+    log_level: str = _option(
+        "info", "least important messages to log",
+        lambda text: _one_of("debug", "info", "warning", "error")(text.lower()),
+        aliases=("WHISPER_LOG_LEVEL",),
+    )  # fmt: skip
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """Each field's name and how it is written outside, in order."""
+        return {item.name: item.metadata["option"] for item in dataclasses.fields(cls)}
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add one flag per option; values stay text until :meth:`load`."""
+        defaults = cls()
+        for name, option in cls.options().items():
+            parser.add_argument(
+                _flag(name),
+                dest=name,
+                default=argparse.SUPPRESS,
+                metavar=option.metavar or name.upper(),
+                help=f"{option.about} (default: {_show(getattr(defaults, name))}; "
+                f"environment: {', '.join(_variables(name, option))})".replace("%", "%%"),
+            )
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, Any],
+        environ: Mapping[str, str],
+        *,
+        other_variables: Sequence[str] = (),
+    ) -> ServerConfig:
+        """The configuration from parsed flags (text by field name) and the environment.
+
+        Args:
+            flags: ``vars()`` of what argparse returned; names that are no option are ignored.
+            environ: as ``os.environ``.
+            other_variables: further ``AII_*`` variables that mean something to other parts.
+        """
+        options = cls.options()
+        _refuse_unknown(environ, options, other_variables)
+        values: dict[str, Any] = {}
+        for name, option in options.items():
+            found = [v for v in _variables(name, option) if v in environ]
+            if name in flags:
+                values[name] = _parsed(_flag(name), str(flags[name]), option)
+            elif found:
+                values[name] = _parsed(found[0], environ[found[0]], option)
+        config = cls(**values)
+        if config.window > config.reset_seconds:
+            raise ConfigError(
+                f"--window is {config.window:g} s, longer than --reset-seconds "
+                f"({config.reset_seconds:g} s); make it shorter"
+            )
+        return config
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variables(name: str, option: Option) -> list[str]:
+    return [PREFIX + name.upper(), *option.aliases]
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(f"{item:g}" for item in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return {None: "none", True: "true", False: "false", "": "none"}.get(value, str(value))
+
+
+def _parsed(source: str, text: str, option: Option) -> Any:
+    try:
+        return option.parse(text.strip())
+    except ValueError as problem:
+        raise ConfigError(f"{source} is {text!r}; {problem}") from None
+
+
+def _refuse_unknown(
+    environ: Mapping[str, str], options: Mapping[str, Option], others: Sequence[str]
+) -> None:
+    known = [PREFIX + name.upper() for name in options] + list(others)
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            raise ConfigError(
+                f"environment variable {variable} is unknown"
+                f"{_did_you_mean(variable, known) or '; unset it'}"
+            )
+
+
+def _did_you_mean(text: str, choices: Sequence[str]) -> str:
+    close = difflib.get_close_matches(text, choices, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

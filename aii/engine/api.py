@@ -1,0 +1,41 @@
+"""The interface of an engine. Only numpy arrays and plain frozen values cross it.
+
+An engine may be a thread of this process or something on another machine; whoever submits sees no
+difference. It never blocks the caller.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Protocol
+
+from aii.types import DecodeRequest, Hypothesis
+
+
+class Engine(Protocol):
+    """What turns requests into hypotheses."""
+
+    def submit(self, request: DecodeRequest) -> Future[Hypothesis]:
+        """Queue ``request``; the earliest deadline goes first.
+
+        The future ends with the hypothesis, with the error of this request alone, cancelled (by
+        ``cancel``), or with ``EngineClosedError``. Its callbacks run on a thread of the engine
+        and must not block.
+
+        Raises:
+            EngineFullError: as many requests as allowed are waiting; try again later.
+            EngineClosedError: the engine is shutting down.
+        """
+
+    def cancel(self, call_id: str) -> int:
+        """Withdraw all waiting requests of a call; how many there were."""
+
+    def stats(self) -> dict[str, float]:
+        """Counters and gauges by name, for logs and metrics."""
+
+    def close(self, timeout: float = 0.0) -> bool:
+        """Take nothing more; finish what waits within ``timeout`` seconds and fail the rest.
+
+        Returns whether the engine has come to rest; a decode cannot be interrupted, so after a
+        short timeout one may still be running.
+        """

@@ -1,0 +1,103 @@
+"""What a server process needs around its sockets: a bell, file limits, signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+FILES_PER_CALL = 3
+"""Descriptors of an open call: its socket and the two ends of its bell."""
+
+
+class Bell:
+    """Wakes a thread that waits in ``select``: the waiter watches the bell, others ring it.
+
+    Ringing is allowed from any thread, from signal handlers, and after the bell is closed.
+    """
+
+    def __init__(self) -> None:
+        self._near, self._far = socket.socketpair()
+        self._near.setblocking(False)
+        self._far.setblocking(False)
+        # Reentrant, for a signal may come while its own thread rings.
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def fileno(self) -> int:
+        """For selectors; readable when it has been rung."""
+        return self._near.fileno()
+
+    def ring(self) -> None:
+        """Wake the waiter; many rings before it wakes are one."""
+        with (
+            self._lock
+        ):  # so that the number of a closed socket, perhaps reused, is never written to
+            if not self._closed:
+                with contextlib.suppress(BlockingIOError):
+                    self._far.send(b"!")
+
+    def hush(self) -> None:
+        """Forget the rings so far; the waiter calls this when it wakes."""
+        with contextlib.suppress(BlockingIOError):
+            while len(self._near.recv(4096)) == 4096:
+                pass
+
+    def close(self) -> None:
+        """Free the sockets."""
+        with self._lock:
+            self._closed = True
+            self._near.close()
+            self._far.close()
+
+
+def make_selector() -> selectors.BaseSelector:
+    """A selector for few sockets that, unlike ``select``, works beyond descriptor 1023, and unlike
+    ``epoll`` takes no descriptor of its own."""
+    return getattr(selectors, "PollSelector", selectors.DefaultSelector)()
+
+
+def raise_file_limit() -> int:
+    """Lift this process's soft limit of open files to the hard one; the limit that now holds.
+
+    The usual soft limit of 1,024 ends at some 300 calls.
+    """
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return 512
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = max(soft, 1 << 20)
+    if soft < hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@contextlib.contextmanager
+def signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Within: the first SIGINT or SIGTERM calls ``stop``, a second one ends the process at once.
+
+    Only in the main thread. The handlers from before are put back at the end.
+    """
+    seen = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        if seen:
+            os._exit(128 + number)
+        seen = True
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,236 @@
+"""The raw TCP server: accepts calls and gives each a thread; one engine serves them all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import secrets
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from aii.errors import ConfigError
+from aii.servers.connection import Connection
+from aii.servers.lifecycle import Bell, make_selector
+from aii.servers.services import Services
+from aii.sinks.socket import Outbox
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+"""Connections that the kernel may hold for us (its own limit may be lower)."""
+
+REFUSED_AT_ONCE = 64
+"""Refused clients that are given a moment to read why; further ones are closed at once."""
+
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class CallIds:
+    """The ids of the calls that are running, so that no two events of different calls mix."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._lock = threading.Lock()
+
+    def claim(self, wanted: str | None) -> str:
+        """``wanted``, or with ``~2``, ``~3``... while that is taken; a new id for None."""
+        with self._lock:
+            base = wanted or f"call-{secrets.token_hex(4)}"
+            call_id, number = base, 2
+            while call_id in self._taken:
+                call_id, number = f"{base}~{number}", number + 1
+            self._taken.add(call_id)
+        if wanted is not None and call_id != wanted:
+            log.warning("%s: this id is taken by a running call; it runs as %s", wanted, call_id)
+        return call_id
+
+    def release(self, call_id: str) -> None:
+        """The call is over."""
+        with self._lock:
+            self._taken.discard(call_id)
+
+
+class TcpServer:
+    """Listens from its creation on.
+
+    Args:
+        host: address or name to listen on.
+        port: 0 picks a free one; see ``address``.
+        services: what each connection is given.
+        max_calls: calls at once; further ones are refused with a line.
+
+    Raises:
+        ConfigError: it cannot listen there.
+    """
+
+    def __init__(self, host: str, port: int, services: Services, *, max_calls: int = 500) -> None:
+        self._services = services
+        self._max_calls = max_calls
+        self._bell = Bell()
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._calls: dict[Connection, threading.Thread] = {}
+        self._refused: dict[socket.socket, float] = {}
+        self.counts = {"accepted": 0, "refused": 0}
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            self._bell.close()
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {error.strerror or error}; choose another "
+                "address with --host or --port"
+            ) from None
+        self._listener.setblocking(False)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+
+    @property
+    def open_calls(self) -> int:
+        """Connections whose thread is running."""
+        with self._lock:
+            return len(self._calls)
+
+    def stop(self) -> None:
+        """Make ``serve`` return; from any thread or a signal handler."""
+        self._stopping = True
+        self._bell.ring()
+
+    def serve(self) -> None:
+        """Accept calls until ``stop``."""
+        selector = make_selector()
+        selector.register(self._bell, selectors.EVENT_READ)
+        selector.register(self._listener, selectors.EVENT_READ)
+        try:
+            while not self._stopping:
+                timeout = 0.5 if self._refused else None
+                for key, _ in selector.select(timeout):
+                    if key.fileobj is self._listener:
+                        self._accept(selector)
+                    elif isinstance(key.fileobj, socket.socket):
+                        self._drain(selector, key.fileobj)
+                    else:
+                        self._bell.hush()
+                self._forget_refused(selector)
+        finally:
+            for sock in self._refused:
+                sock.close()
+            selector.close()
+            self._listener.close()
+
+    def finish(self, timeout: float) -> bool:
+        """End the open calls: their last words within ``timeout`` seconds, then without.
+
+        Returns whether all calls were finished in time.
+        """
+        until = time.monotonic() + timeout
+        threads = self._order(Connection.stop)
+        if threads:
+            log.info("%d open calls are being finished", len(threads))
+        for thread in threads:
+            thread.join(max(until - time.monotonic(), 0.0))
+        late = self._order(Connection.abort)
+        for thread in late:
+            thread.join(1.0)
+        self._bell.close()
+        return not late
+
+    def _order(self, order: Callable[[Connection], None]) -> list[threading.Thread]:
+        with self._lock:
+            calls = dict(self._calls)
+        for connection in calls:
+            order(connection)
+        return list(calls.values())
+
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        try:
+            sock, peer = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.error("cannot accept a call: %s", error.strerror or error)
+            if error.errno in OUT_OF_FILES:
+                time.sleep(0.05)  # the call stays with the kernel until a descriptor is free
+            return
+        caller = f"{peer[0]}:{peer[1]}"
+        if self.open_calls >= self._max_calls:
+            self._refuse(selector, sock, caller)
+            return
+        try:
+            _tune(sock)
+            connection = Connection(sock, caller, self._services)
+        except OSError as error:
+            log.error("%s: cannot serve the call: %s", caller, error.strerror or error)
+            sock.close()
+            return
+        self._start(connection, caller)
+
+    def _start(self, connection: Connection, caller: str) -> None:
+        thread = threading.Thread(
+            target=self._run, args=(connection,), name=f"aii-call-{caller}", daemon=True
+        )
+        with self._lock:  # known before it runs, so that a stop can never miss it
+            self._calls[connection] = thread
+        try:
+            thread.start()
+            self.counts["accepted"] += 1
+        except RuntimeError as error:
+            log.error("%s: cannot serve the call: %s", caller, error)
+            with self._lock:
+                del self._calls[connection]
+            connection.close()
+
+    def _run(self, connection: Connection) -> None:
+        try:
+            connection.run()
+        finally:
+            with self._lock:
+                self._calls.pop(connection, None)
+
+    def _refuse(self, selector: selectors.BaseSelector, sock: socket.socket, caller: str) -> None:
+        """Say why, then let the client close: closing first would take the line from it."""
+        self.counts["refused"] += 1
+        line = f"refused: {self._max_calls} calls are open already; try again later"
+        log.warning("%s: %s (--max-calls)", caller, line)
+        sock.setblocking(False)
+        outbox = Outbox(self._services.reply)
+        outbox.say(line)
+        try:
+            sock.send(outbox.peek())
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            sock.close()
+            return
+        if len(self._refused) >= REFUSED_AT_ONCE:
+            sock.close()
+            return
+        self._refused[sock] = time.monotonic() + 1.0
+        selector.register(sock, selectors.EVENT_READ)
+
+    def _drain(self, selector: selectors.BaseSelector, sock: socket.socket) -> None:
+        """A refused client sends or closes."""
+        data = b""
+        with contextlib.suppress(OSError):
+            data = sock.recv(65536)
+        if not data:
+            self._refused[sock] = 0.0
+            self._forget_refused(selector)
+
+    def _forget_refused(self, selector: selectors.BaseSelector) -> None:
+        now = time.monotonic()
+        for sock in [sock for sock, until in self._refused.items() if until <= now]:
+            del self._refused[sock]
+            selector.unregister(sock)
+            sock.close()
+
+
+def _tune(sock: socket.socket) -> None:
+    """Replies go out at once; a caller whose machine has vanished is noticed within minutes."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

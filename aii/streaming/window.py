@@ -1,0 +1,238 @@
+"""The ``window`` policy: the whole buffer again at each 5 s mark, final at 30 s.
+
+Window k covers the samples from the buffer's start to exactly k * 5 s, whatever the sizes of the
+reads. The result at 30 s is final. With ``carry`` the buffer then goes on behind the last segment
+that was spoken to its end (``Hypothesis.advance``), and the committed tokens are the next windows'
+prompt: the very walk over the audio that ``aii.transcribe`` does over a file, so a call's finals
+are the words that it finds in the same audio. With ``hard`` the buffer is cleared.
+
+Which samples the finals are decoded from depends on the audio and on flushes alone. Time only
+decides which of the windows in between are shown: when the engine is behind, marks are skipped (a
+``Skipped`` event says so), the next one covers their audio.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from aii.audio.buffer import AudioBuffer
+from aii.streaming.events import Event, Final, Partial, Skipped, Work
+from aii.streaming.policy import CallContext
+from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis
+
+FRAME = 160
+"""Samples per mel frame (10 ms): windows begin on whole frames, a shorter rest holds no frame."""
+
+KEPT_PROMPT = 1024
+"""Committed tokens kept as context; the decoder uses the last ``n_text_ctx // 2 - 1`` of them."""
+
+HOT = 0.5
+"""Text sampled at a higher temperature than this is no context for what follows (as Whisper)."""
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """How the ``window`` policy cuts a call.
+
+    Attributes:
+        window: seconds of new audio between two looks at the buffer.
+        reset: seconds after which the result is final, at most 30.
+        carry: at a reset go on behind the last whole segment; False cuts hard.
+        condition: give the committed tokens to the next windows as prompt.
+        prompt: text that stands before the first window, or "".
+        words: which results get word times: "none", "final", "all".
+    """
+
+    window: float = 5.0
+    reset: float = 30.0
+    carry: bool = True
+    condition: bool = True
+    prompt: str = ""
+    words: str = "final"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The request that is out."""
+
+    start: int
+    end: int
+    reason: str  # of the final, "" for a partial
+    mark_before: int
+    again: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start) / SAMPLE_RATE
+
+
+class WindowPolicy:
+    """See the module. Raises ValueError for settings that no window can have."""
+
+    def __init__(self, context: CallContext, settings: WindowSettings) -> None:
+        self._context = context
+        self._settings = settings
+        self._window = round(settings.window * SAMPLE_RATE)
+        self._reset = round(settings.reset * 100) * FRAME
+        if not 0 < self._window <= self._reset <= 30 * SAMPLE_RATE:
+            raise ValueError("a window must be longer than 0 s and no longer than the reset, 30 s")
+        self._mark = 0  # marks of this buffer already asked for (or skipped)
+        self._first = 1  # first mark whose omission is worth an event
+        self._stops: deque[tuple[int, str]] = deque()  # positions where a final must end
+        self._over = False
+        self._asked: _Asked | None = None
+        self._failed: _Asked | None = None  # a final that is to be tried once more
+        self._prompt: list[int] = []
+        self._text = settings.prompt
+
+    @property
+    def done(self) -> bool:
+        """Whether the call is over and all of it is committed."""
+        return self._over and not self._stops and self._asked is None
+
+    def next_request(self, buffer: AudioBuffer, now: float) -> DecodeRequest | None:
+        """A final whose end has come, else the window up to a new 5 s mark, else None."""
+        asked = self._failed or self._final(buffer) or self._partial(buffer)
+        if asked is None:
+            return None
+        self._failed, self._asked = None, asked
+        final = asked.reason != ""
+        if not final:
+            self._mark = (asked.end - asked.start) // self._window
+        words = self._settings.words
+        return self._context.request(
+            buffer.read(asked.start, asked.end),
+            asked.start,
+            now,
+            prompt=tuple(self._prompt),
+            options={
+                "initial_prompt": self._text,
+                "keep_tail": not (final and self._settings.carry),
+                "word_timestamps": words == "all" or (words == "final" and final),
+            },
+        )
+
+    def accept(self, hypothesis: Hypothesis, buffer: AudioBuffer) -> list[Event]:
+        """One partial or final; a final moves the buffer's start to where it ends."""
+        asked = self._take()
+        final = asked.reason != ""
+        end = self._committed(asked, hypothesis) if final else asked.end
+        timing = hypothesis.timing
+        heard: dict[str, Any] = {
+            "start": asked.start / SAMPLE_RATE,
+            "end": end / SAMPLE_RATE,
+            "segments": tuple(segment for segment in hypothesis.segments if segment.text),
+            "language": hypothesis.language,
+            "work": Work(timing.computed, timing.queued, asked.seconds, hypothesis.passes),
+        }
+        skipped = self._skips(asked)
+        if not final:
+            return [*skipped, Partial(**heard)]
+        self._remember(hypothesis)
+        self._restart(asked, end, buffer)
+        return [*skipped, Final(**heard, reason=asked.reason)]
+
+    def fail(self, error: BaseException, buffer: AudioBuffer) -> list[Event]:
+        """A partial is left out; a final is tried once more, then it is empty and says why."""
+        asked = self._take()
+        line = " ".join(str(error).split()) or type(error).__name__
+        start, end = asked.start / SAMPLE_RATE, asked.end / SAMPLE_RATE
+        if asked.reason == "":
+            return [*self._skips(asked), Skipped(start=start, end=end, reason=f"error: {line}")]
+        if not asked.again:
+            self._failed = _Asked(asked.start, asked.end, asked.reason, asked.mark_before, True)
+            return []
+        self._restart(asked, asked.end, buffer)
+        return [*self._skips(asked), Final(start=start, end=end, reason="error", error=line)]
+
+    def refuse(self) -> None:
+        """The request never was; the next one may reach further."""
+        asked = self._take()
+        self._mark = asked.mark_before
+        if asked.again:
+            self._failed = asked
+
+    def flush(self, buffer: AudioBuffer) -> None:
+        """Everything so far becomes final, by as many windows as it takes."""
+        self._stop_at(buffer, "flush")
+
+    def finish(self, buffer: AudioBuffer) -> None:
+        """The last window ends here."""
+        self._over = True
+        self._stop_at(buffer, "hangup")
+
+    def _stop_at(self, buffer: AudioBuffer, reason: str) -> None:
+        self._stops.append((buffer.end, reason))
+        if self._asked is None and self._failed is None:
+            self._pass_stops(buffer)
+
+    def _pass_stops(self, buffer: AudioBuffer) -> None:
+        """Forget the stops that the buffer's start has reached."""
+        while self._stops and self._stops[0][0] - buffer.start < FRAME:
+            self._stops.popleft()
+
+    def _final(self, buffer: AudioBuffer) -> _Asked | None:
+        """The window that must be final, if its end has come."""
+        start, full = buffer.start, buffer.start + self._reset
+        if self._stops and self._stops[0][0] < full:
+            return _Asked(start, *self._stops[0], self._mark)
+        if buffer.end >= full:
+            return _Asked(start, full, "reset", self._mark)
+        return None
+
+    def _partial(self, buffer: AudioBuffer) -> _Asked | None:
+        """The window up to the last 5 s mark, if it is a new one."""
+        mark = len(buffer) // self._window
+        if mark <= self._mark:
+            return None
+        return _Asked(buffer.start, buffer.start + mark * self._window, "", self._mark)
+
+    def _take(self) -> _Asked:
+        asked, self._asked = self._asked, None
+        if asked is None:
+            raise RuntimeError("no request is out")
+        return asked
+
+    def _skips(self, asked: _Asked) -> list[Event]:
+        """What to say of the marks between the last one asked for and this one."""
+        first = max(asked.mark_before + 1, self._first)
+        last = (asked.end - asked.start - 1) // self._window  # the last mark inside
+        if last < first:
+            return []
+        begin, end = (asked.start + (first - 1) * self._window, asked.start + last * self._window)
+        return [
+            Skipped(
+                start=begin / SAMPLE_RATE,
+                end=end / SAMPLE_RATE,
+                reason="behind",
+                windows=last - first + 1,
+            )
+        ]
+
+    def _committed(self, asked: _Asked, hypothesis: Hypothesis) -> int:
+        """Position up to which a final accounts for the audio; at least one frame further."""
+        frames = round(hypothesis.advance * 100)
+        if not self._settings.carry or frames <= 0:
+            return asked.end
+        return min(asked.end, asked.start + frames * FRAME)
+
+    def _remember(self, hypothesis: Hypothesis) -> None:
+        """The first final settles the language; then Whisper's rule of previous text as prompt."""
+        if self._context.language is None:
+            self._context.language = hypothesis.language
+        if not self._settings.carry or not hypothesis.segments:  # cut hard, or nobody spoke
+            return
+        tokens = [token for segment in hypothesis.segments for token in segment.tokens]
+        if not self._settings.condition or hypothesis.temperature > HOT:
+            self._prompt, self._text = [], ""
+        else:
+            self._prompt = [*self._prompt, *tokens][-KEPT_PROMPT:]
+
+    def _restart(self, asked: _Asked, position: int, buffer: AudioBuffer) -> None:
+        """Begin a new buffer at ``position``; audio behind it that was seen is shown at once."""
+        buffer.drop_to(position)
+        carried = (asked.end - position) // self._window
+        self._mark, self._first = max(carried - 1, 0), carried + 1
+        self._pass_stops(buffer)

@@ -1,0 +1,241 @@
+"""The engine in this process, with a network of random weights and with the embedded model."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aii.engine import local
+from aii.engine.local import LocalEngine, hear
+from aii.errors import EngineClosedError, EngineFullError, InputError
+from aii.types import DecodeRequest
+
+WAIT = 60.0
+SHORT = {"sample_len": 4, "temperatures": (0.0,), "audio_context": "auto"}
+
+
+def request(number: int = 1, call_id: str = "c", seconds: float = 0.5, **fields) -> DecodeRequest:
+    samples = np.random.default_rng(number).normal(0, 0.1, round(16000 * seconds))
+    options = {**SHORT, **fields.pop("options", {})}
+    return DecodeRequest(
+        number, call_id, samples.astype(np.float32), language="en", options=options, **fields
+    )
+
+
+@pytest.fixture
+def engine(tiny_model):
+    engine = LocalEngine(tiny_model, queue_size=3)
+    yield engine
+    assert engine.close(WAIT)
+
+
+class Gate:
+    """Stands in for ``hear``: waits, notes the order, and fails where told."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.open = threading.Event()
+        self.busy = threading.Event()
+        self.order: list[int] = []
+        monkeypatch.setattr(local, "hear", self)
+
+    def __call__(self, model, request, defaults):
+        self.busy.set()
+        assert self.open.wait(WAIT)
+        self.order.append(request.request_id)
+        if request.call_id == "poison":
+            raise ValueError("bad window")
+        return {"request_id": request.request_id, "passes": 2}
+
+
+def test_an_answer_has_all_its_parts(engine):
+    heard = engine.submit(request(7, start=10.0)).result(WAIT)
+    assert heard.request_id == 7
+    assert heard.language == "en"
+    assert len(heard.tokens) == 4
+    assert heard.passes >= 1
+    assert heard.timing.computed > 0
+    assert heard.advance > 0
+    assert all(s.start >= 10.0 for s in heard.segments)
+    stats = engine.stats()
+    assert (stats["done"], stats["audio_seconds"], stats["waiting"]) == (1, 0.5, 0)
+
+
+def test_the_same_request_gets_the_same_answer_also_when_sampled(engine):
+    hot = request(options={"temperatures": (1.0,), "sample_len": 12})
+    engine.submit(request(2)).result(WAIT)
+    first = engine.submit(hot).result(WAIT)
+    engine.submit(request(3, options={"temperatures": (0.7,)})).result(WAIT)
+    assert engine.submit(hot).result(WAIT).tokens == first.tokens
+
+
+def test_a_bad_request_fails_alone(engine):
+    bad = engine.submit(request(options={"tempo": 3}))
+    good = engine.submit(request(2))
+    with pytest.raises(InputError, match="no option of a request is called 'tempo'"):
+        bad.result(WAIT)
+    assert good.result(WAIT).request_id == 2
+    too_long = engine.submit(request(3, seconds=31))
+    assert too_long.exception(WAIT) is not None
+    assert engine.stats()["failed"] == 2
+
+
+def test_earliest_deadline_first(engine, monkeypatch):
+    gate = Gate(monkeypatch)
+    futures = [engine.submit(request(1))]
+    assert gate.busy.wait(WAIT)
+    futures += [engine.submit(request(n, deadline=d)) for n, d in ((2, 9.0), (3, 1.0), (4, 5.0))]
+    with pytest.raises(EngineFullError):
+        engine.submit(request(5))
+    gate.open.set()
+    for future in futures:
+        future.result(WAIT)
+    assert gate.order == [1, 3, 4, 2]
+    assert engine.stats()["refused"] == 1
+
+
+def test_cancelling_takes_what_waits_of_one_call(engine, monkeypatch):
+    gate = Gate(monkeypatch)
+    running = engine.submit(request(1, "a"))
+    assert gate.busy.wait(WAIT)
+    waiting = engine.submit(request(2, "a"))
+    other = engine.submit(request(3, "b"))
+    assert engine.cancel("a") == 1
+    assert waiting.cancelled()
+    other_cancelled = engine.submit(request(4, "b"))
+    assert other_cancelled.cancel()  # by its owner, behind the engine's back
+    gate.open.set()
+    assert running.result(WAIT).request_id == 1
+    assert other.result(WAIT).request_id == 3
+    assert engine.close(WAIT)
+    assert gate.order == [1, 3]
+    assert engine.stats()["cancelled"] == 2
+
+
+def test_a_poisoned_request_does_not_stop_the_next(engine, monkeypatch):
+    gate = Gate(monkeypatch)
+    gate.open.set()
+    poisoned, good = engine.submit(request(1, "poison")), engine.submit(request(2))
+    with pytest.raises(ValueError, match="bad window"):
+        poisoned.result(WAIT)
+    assert good.result(WAIT).passes == 2
+
+
+def test_closing_finishes_what_waits_in_time_and_fails_the_rest(tiny_model, monkeypatch):
+    gate = Gate(monkeypatch)
+    engine = LocalEngine(tiny_model)
+    futures = [engine.submit(request(n)) for n in (1, 2)]
+    assert gate.busy.wait(WAIT)
+    assert not engine.close(0.05)
+    with pytest.raises(EngineClosedError, match="shut down"):
+        futures[1].result(WAIT)
+    with pytest.raises(EngineClosedError, match="shutting down"):
+        engine.submit(request(3))
+    gate.open.set()
+    assert futures[0].result(WAIT).request_id == 1
+    assert engine.close(WAIT)
+
+    gate.order.clear()
+    engine = LocalEngine(tiny_model)
+    futures = [engine.submit(request(n)) for n in (1, 2)]
+    assert engine.close(WAIT)
+    assert [future.result(0).request_id for future in futures] == [1, 2]
+
+
+def test_threads_are_set_by_the_engine(tiny_model):
+    import torch
+
+    engine = LocalEngine(tiny_model, threads=1)
+    engine.submit(request()).result(WAIT)
+    engine.close(WAIT)
+    assert torch.get_num_threads() == 1
+
+
+def test_the_language_is_detected_where_none_is_given(tiny_model):
+    from aii.languages import LANGUAGES
+
+    heard = hear(tiny_model, replace(request(), language=None), {})
+    assert heard["language"] in LANGUAGES
+
+
+class Scripted:
+    """Stands in for ``transcribe_window``: a window with these tokens."""
+
+    def __init__(self, monkeypatch, model, tokens: list[int], cuts: list[int], advance: int):
+        from aii.decoding import DecodingResult
+        from aii.tokenizer import get_tokenizer
+        from aii.transcribe import Window, new_segment
+
+        tokenizer = get_tokenizer(True, num_languages=99, language="en", task="transcribe")
+        begin = tokenizer.timestamp_begin
+        result = DecodingResult(None, "en", tokens=tokens, avg_logprob=0, no_speech_prob=0,
+                                temperature=0.0, compression_ratio=1)  # fmt: skip
+        pieces = [tokens[a:b] for a, b in zip([0, *cuts], cuts, strict=False)]
+        found = [
+            new_segment(result, tokenizer, seek=0, start=(p[0] - begin) * 0.02,
+                        end=(p[-1] - begin) * 0.02, tokens=p)
+            for p in pieces
+        ]  # fmt: skip
+        self.window = Window(result, found, advance)
+        self.prompts: list[list[int]] = []
+        monkeypatch.setattr(local, "transcribe_window", self)
+
+    def __call__(self, model, samples, options, *, prompt):
+        self.prompts.append(list(prompt))
+        return self.window
+
+
+def tokens_of(*parts: object) -> list[int]:
+    from aii.tokenizer import get_tokenizer
+
+    tokenizer = get_tokenizer(True, num_languages=99, language="en", task="transcribe")
+    out: list[int] = []
+    for part in parts:
+        out += (
+            tokenizer.encode(part)
+            if isinstance(part, str)
+            else [tokenizer.timestamp_begin + round(part * 50)]
+        )
+    return out
+
+
+def test_the_unfinished_tail_is_given_where_it_is_asked_for(tiny_model, monkeypatch):
+    whole = tokens_of(0.0, " four", 1.2)
+    tokens = [*whole, *tokens_of(1.2, " five")]
+    Scripted(monkeypatch, tiny_model, tokens, [len(whole)], 120)
+    ask = request(seconds=5, start=100.0)
+    heard = hear(tiny_model, ask, {})
+    assert [s.text for s in heard["segments"]] == [" four"]
+    assert heard["advance"] == pytest.approx(1.2)
+    heard = hear(tiny_model, replace(ask, options={**SHORT, "keep_tail": True}), {})
+    first, tail = heard["segments"]
+    assert (first.start, first.end) == (100.0, pytest.approx(101.2))
+    assert (tail.text, tail.start, tail.end) == (" five", pytest.approx(101.2), 105.0)
+
+
+def test_segments_that_say_nothing_are_emptied(tiny_model, monkeypatch):
+    instant, blank = tokens_of(1.0, " hm", 1.0), tokens_of(1.0, " ", 2.0)
+    Scripted(monkeypatch, tiny_model, instant + blank, [3, 3 + len(blank)], 200)
+    heard = hear(tiny_model, request(seconds=3), {})
+    assert [(s.text, s.tokens) for s in heard["segments"]] == [("", ()), ("", ())]
+
+
+def test_an_initial_prompt_stands_before_the_committed_tokens(tiny_model, monkeypatch):
+    script = Scripted(monkeypatch, tiny_model, tokens_of(0.0, " a", 1.0), [3], 100)
+    hear(tiny_model, request(prompt=(7, 8), options={"initial_prompt": " Smith "}), {})
+    assert script.prompts == [[*tokens_of(" Smith"), 7, 8]]
+
+
+def test_words_come_with_times_from_the_start_of_the_call(embedded_model):
+    from aii.audio.pcm import slin_to_float
+    from aii.resources import asset
+
+    samples = slin_to_float(asset("sample_call.slin").read_bytes())[: 16000 * 4]
+    ask = DecodeRequest(1, "c", samples, start=60.0, options={"word_timestamps": True})
+    heard = hear(embedded_model, ask, {"audio_context": "auto", "temperatures": (0.0,)})
+    words = [word for segment in heard["segments"] for word in segment.words]
+    assert "".join(w.text for w in words) == "".join(s.text for s in heard["segments"])
+    assert words
+    assert all(60.0 <= w.start <= w.end <= 64.1 for w in words)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+
+from aii.servers.lifecycle import Bell, make_selector, raise_file_limit, signals
+
+
+def rung(bell: Bell) -> bool:
+    return bool(select.select([bell], [], [], 0)[0])
+
+
+def test_a_bell_rings_until_it_is_hushed():
+    bell = Bell()
+    assert not rung(bell)
+    for _ in range(100_000):  # many rings never block
+        bell.ring()
+    assert rung(bell)
+    bell.hush()
+    assert not rung(bell)
+    bell.hush()
+    bell.ring()
+    assert rung(bell)
+    bell.close()
+    bell.ring()
+
+
+def test_a_bell_wakes_a_waiting_thread():
+    bell, selector = Bell(), make_selector()
+    selector.register(bell, 1)
+    woken = threading.Event()
+
+    def wait() -> None:
+        selector.select(30)
+        woken.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    bell.ring()
+    assert woken.wait(30)
+    thread.join(30)
+    selector.close()
+    bell.close()
+
+
+def test_the_file_limit_is_raised_to_what_is_allowed():
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = before[1]
+    low = 512 if hard == resource.RLIM_INFINITY else min(512, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
+        assert raise_file_limit() >= low
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > low or hard == low
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_first_signal_stops_and_the_second_ends_the_process(monkeypatch):
+    ends: list[int] = []
+    stops: list[int] = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+    before = signal.getsignal(signal.SIGTERM)
+    with signals(lambda: stops.append(1)):
+        signal.raise_signal(signal.SIGTERM)
+        assert (stops, ends) == ([1], [])
+        signal.raise_signal(signal.SIGINT)
+        assert ends == [130]
+    assert signal.getsignal(signal.SIGTERM) is before
