@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ from typing import Any
 from aii.errors import ConfigError
 
 PREFIX = "AII_"
+
+DAY = 86_400.0
+"""Seconds; the longest time that can be set for anything that waits."""
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Whisper's ladder: each next one is tried when the text of the one before looks wrong."""
@@ -98,11 +102,15 @@ def _rate(text: str) -> int:
 
 
 def _language(text: str) -> str | None:
-    return None if text.lower() in ("", "auto") else text
+    return None if text.lower() == "auto" else text
 
 
 def _device(text: str) -> str | None:
-    return None if text.lower() in ("", "auto") else text
+    if text.lower() == "auto":
+        return None
+    if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d{1,3})?", text):
+        raise ValueError("wanted is auto, cpu, cuda, or one of several as in cuda:1")
+    return text
 
 
 def _context(text: str) -> str | float:
@@ -124,7 +132,7 @@ def _temperatures(text: str) -> tuple[float, ...]:
 
 def _optional_whole(least: int, most: int) -> Callable[[str], int | None]:
     def parse(text: str) -> int | None:
-        return None if text in ("", "none") else _whole(least, most)(text)
+        return None if text == "none" else _whole(least, most)(text)
 
     return parse
 
@@ -206,12 +214,20 @@ class ServerConfig:
     jsonl: str | None = _option(None, "file for events as JSON lines; - is stdout", metavar="PATH")
     max_calls: int = _option(500, "calls at once; further ones are refused", _whole(1, 100_000))
     max_backlog: float = _option(
-        1800.0, "seconds of audio that a call may be ahead of the engine before the server stops "
+        300.0, "seconds of audio that a call may be ahead of the engine before the server stops "
         "reading from it", _number(60, math.inf), metavar="SECONDS",
+    )  # fmt: skip
+    max_backlog_total: float = _option(
+        7200.0, "the same of all calls together: above it, calls that hold more than one window "
+        "are not read from", _number(60, math.inf), metavar="SECONDS",
+    )  # fmt: skip
+    first_byte_timeout: float = _option(
+        60.0, "seconds after which a connection that has sent nothing is closed; 0 is never",
+        _number(0, DAY), metavar="SECONDS",
     )  # fmt: skip
     idle_timeout: float = _option(
         0.0, "seconds without a byte after which a call is ended; 0 is never",
-        _number(0, math.inf), metavar="SECONDS",
+        _number(0, DAY), metavar="SECONDS",
     )  # fmt: skip
     shutdown_deadline: float = _option(
         20.0, "seconds for the last words of open calls when the server stops", _number(0, 3600),
@@ -298,6 +314,9 @@ def _show(value: Any) -> str:
 
 
 def _parsed(source: str, text: str, option: Option) -> Any:
+    if not text.strip():
+        way = "leave it out" if source.startswith("-") else "unset it"
+        raise ConfigError(f"{source} is empty; give it a value or {way}")
     try:
         return option.parse(text.strip())
     except ValueError as problem:
@@ -312,10 +331,12 @@ def _refuse_unknown(
         if variable.startswith(PREFIX) and variable not in known:
             raise ConfigError(
                 f"environment variable {variable} is unknown"
-                f"{_did_you_mean(variable, known) or '; unset it'}"
+                f"{_did_you_mean(variable, known, PREFIX) or '; unset it'}"
             )
 
 
-def _did_you_mean(text: str, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(text, choices, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _did_you_mean(text: str, choices: Sequence[str], prefix: str = "") -> str:
+    """A guess that is nearly right; ``prefix``, which all share, says nothing about that."""
+    bare = [choice.removeprefix(prefix) for choice in choices]
+    close = difflib.get_close_matches(text.removeprefix(prefix), bare, n=1, cutoff=0.75)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""

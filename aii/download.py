@@ -180,8 +180,12 @@ def _check_room(part: Path, length: int) -> None:
 def _copy(source: Any, output: BinaryIO, have: int, length: int) -> None:
     """Append the answer's body; a body that ends early is a passing error."""
     got = 0
-    label = Path(output.name).stem
-    with ProgressBar(label, have + length if length else 0) as bar:
+    target = Path(output.name).with_suffix("")
+    label, total = target.name, have + length if length else 0
+    size = f"{total / 1e6:.0f} MB" if total else "of unknown size"
+    here = f", {have / 1e6:.0f} MB of it are here" if have else ""
+    announcement = f"aii: downloading {target.stem} to {target} ({size}{here})"
+    with ProgressBar(label, total, announcement=announcement) as bar:
         bar.update(have)
         while piece := source.read(_CHUNK):
             got += len(piece)

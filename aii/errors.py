@@ -5,7 +5,6 @@
     |   |-- AudioError          a recording or stream that cannot be read as audio
     |   |-- CheckpointError     a weights file that is missing, damaged, hostile or of another kind
     |   |-- ConfigError         a flag, environment variable or option with a bad name or value
-    |   |-- FramingError        bytes on a connection that break the framing which was asked for
     |   `-- MissingExtraError   an optional package is not installed; the message names the extra
     `-- ServiceError            we, or something that we depend on, failed
         |-- DownloadError       the network or the hub failed, or sent something else than promised
@@ -36,10 +35,6 @@ class CheckpointError(InputError, RuntimeError):
 
 class ConfigError(InputError):
     """A flag, environment variable or option has a bad name or value."""
-
-
-class FramingError(InputError):
-    """Bytes on a connection break the framing that was asked for."""
 
 
 class MissingExtraError(InputError, ImportError):

@@ -14,7 +14,8 @@ _REDRAW_SECONDS = 0.1
 class ProgressBar:
     """``label  45 % |#####     | 34.1/75.5 MB, 12.0 MB/s, 3 s left`` on one line.
 
-    Used as a context manager. It writes nothing unless the stream is a terminal.
+    Used as a context manager. Where the stream is no terminal, it writes ``announcement`` as one
+    line, or nothing.
 
     Args:
         label: what is going on.
@@ -22,6 +23,7 @@ class ProgressBar:
         unit: what is counted, after scaling.
         scale: how many counts make one ``unit`` (1e6 for bytes shown as MB).
         stream: where to draw; standard error when None.
+        announcement: what to say instead where no bar can be drawn.
     """
 
     def __init__(
@@ -31,19 +33,24 @@ class ProgressBar:
         unit: str = "MB",
         scale: float = 1e6,
         stream: TextIO | None = None,
+        announcement: str = "",
     ) -> None:
         self._label = label
         self._total = total
         self._unit = unit
         self._scale = scale
         self._stream = sys.stderr if stream is None else stream
-        self._visible = self._stream.isatty()
+        self._visible = self._stream is not None and self._stream.isatty()
+        self._announcement = announcement
         self._began = time.monotonic()
         self._drawn = float("-inf")
         self._first: float | None = None
         self._done = 0.0
 
     def __enter__(self) -> ProgressBar:
+        if self._announcement and not self._visible and self._stream is not None:
+            self._stream.write(self._announcement + "\n")
+            self._stream.flush()
         return self
 
     def __exit__(

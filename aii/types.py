@@ -64,10 +64,8 @@ class DecodeRequest:
         task: "transcribe" or "translate".
         prompt: tokens of the text before the samples; context, never part of the result.
         prefix: tokens with which the result must begin.
-        draft: tokens that are expected, from an earlier window of the same speech.
         options: further decoding options by their names in ``DecodingOptions`` (plus
             ``word_timestamps`` and the thresholds of ``transcribe``).
-        stop: None, or seconds into the samples past which nothing should be decoded.
         deadline: clock reading (seconds) by which the answer is wanted; earliest goes first.
     """
 
@@ -79,9 +77,7 @@ class DecodeRequest:
     task: str = "transcribe"
     prompt: tuple[int, ...] = ()
     prefix: tuple[int, ...] = ()
-    draft: tuple[int, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
-    stop: float | None = None
     deadline: float = float("inf")
 
     @property

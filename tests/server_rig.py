@@ -52,6 +52,10 @@ class Listener:
         self.wait(lambda events: len(ends(events)) >= calls)
         return ends(self.events)
 
+    def count(self) -> int:
+        """Calls that have ended."""
+        return sum(isinstance(event, CallEnded) for event in list(self.events))
+
     def text(self, call_id: str | None = None) -> str:
         return "".join(
             event.text
@@ -67,8 +71,9 @@ class Rig:
         self, *, engine=None, framing="auto", max_calls=500, settings=None, language=None, **options
     ):
         self.engine = engine or FakeEngine()
+        self.ids = CallIds()
         self.listener = Listener()
-        ids, requests = CallIds(), itertools.count(1)
+        requests = itertools.count(1)
         windows = WindowSettings(**(settings or {}))
 
         def make_session(call_id: str, caller: str) -> Session:
@@ -79,8 +84,8 @@ class Rig:
             engine=self.engine,
             make_session=make_session,
             make_framing=lambda: make_framing(framing),
-            claim=ids.claim,
-            release=ids.release,
+            claim=self.ids.claim,
+            release=self.ids.release,
             sinks=[self.listener],
             **options,
         )
@@ -135,6 +140,17 @@ def reset(client: socket.socket) -> None:
     """Close with RST instead of FIN."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
+
+
+def delivered(client: socket.socket) -> bool:
+    """Whether the peer's kernel has all that was sent (Linux: nothing unacknowledged)."""
+    import array
+    import fcntl
+    import termios
+
+    waiting = array.array("i", [0])
+    fcntl.ioctl(client, termios.TIOCOUTQ, waiting)
+    return waiting[0] == 0
 
 
 def wait_until(condition) -> None:

@@ -47,6 +47,8 @@ GOOD = {
     "jsonl": ("-", "-"),
     "max_calls": ("7", 7),
     "max_backlog": ("90", 90.0),
+    "max_backlog_total": ("900", 900.0),
+    "first_byte_timeout": ("0", 0.0),
     "idle_timeout": ("30", 30.0),
     "shutdown_deadline": ("3", 3.0),
     "objective": ("0.5", 0.5),
@@ -69,7 +71,7 @@ def test_flag_and_variable_give_the_same_value(name):
 
 
 BAD = {
-    "port": ("70000", "-1", "http", "1.5", ""),
+    "port": ("70000", "-1", "http", "1.5"),
     "task": ("sing",),
     "window": ("0", "31", "nan", "x"),
     "reset_seconds": ("0", "31", "inf"),
@@ -81,6 +83,9 @@ BAD = {
     "temperature": ("hot", "0,,1", "3"),
     "max_calls": ("0",),
     "max_backlog": ("1",),
+    "idle_timeout": ("3000000", "inf", "-1"),
+    "first_byte_timeout": ("86401",),
+    "device": ("tpu", "cuda:", "cuda:x"),
     "log_level": ("loud",),
 }
 
@@ -119,6 +124,22 @@ def test_an_unknown_variable_is_an_error_with_a_guess():
     with pytest.raises(ConfigError, match="AII_ZZZZZZ is unknown; unset it"):
         load(environ={"AII_ZZZZZZ": "1"})
     assert load(environ={"AII_CACHE": "x", "OTHER": "1"}, other_variables=["AII_CACHE"])
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_value_is_an_error_for_every_option(name, text):
+    flag, variable = "--" + name.replace("_", "-"), "AII_" + name.upper()
+    with pytest.raises(ConfigError, match=f"^{flag} is empty; give it a value or leave it out$"):
+        load(f"{flag}={text}")
+    with pytest.raises(ConfigError, match=f"^{variable} is empty; give it a value or unset it$"):
+        load(environ={variable: text})
+
+
+def test_a_far_guess_is_no_guess():
+    for variable in ("AII_SECRET", "AII_TOKEN", "AII_WORKER", "AII_LANG"):
+        with pytest.raises(ConfigError, match=f"{variable} is unknown; unset it$"):
+            load(environ={variable: "1"})
 
 
 def test_a_choice_that_is_nearly_right_gets_a_guess():

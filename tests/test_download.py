@@ -290,6 +290,15 @@ def test_progress_bar_is_for_terminals_only() -> None:
     assert "100% |" + "#" * 30 + "| 4.0/4.0 MB" in terminal.getvalue()
 
 
+def test_off_a_terminal_a_download_is_one_line(
+    server: tuple[str, Script], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "small.pt"
+    download(fetch_of(server[0]), target)
+    size = f"{len(BODY) / 1e6:.0f} MB"
+    assert capsys.readouterr().err == f"aii: downloading small to {target} ({size})\n"
+
+
 def test_progress_line_tells_pace_and_rest() -> None:
     bar = ProgressBar("m.pt", 10e6, stream=io.StringIO())
     bar.update(2e6)  # what was there before does not count into the pace

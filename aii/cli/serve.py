@@ -10,21 +10,27 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from aii.config import ServerConfig
 from aii.errors import AiiError, ConfigError, InputError
+from aii.servers.lifecycle import Signals, StoppedEarly, signals
+from aii.servers.logs import fill_standard_streams, logging_to
 
 if TYPE_CHECKING:
     from aii.engine.local import LocalEngine
     from aii.model import Whisper
     from aii.servers.tcp import TcpServer
     from aii.sinks.base import Sink
+    from aii.streaming.window import WindowSettings
 
 log = logging.getLogger("aii.server")
 
 OTHER_VARIABLES = ("AII_TEST_DATA",)
 """``AII_*`` variables that are no options of the server: where the tests find recordings."""
+
+LOG_DEADLINE = 2.0
+"""Seconds for the last log lines when the server stops."""
 
 ABOUT = (
     "Listen for telephone calls as raw SLIN over TCP and write down what is said, while it is said."
@@ -39,6 +45,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the exit code."""
+    fill_standard_streams()
     return serve(ServerConfig.load(vars(args), os.environ, other_variables=OTHER_VARIABLES))
 
 
@@ -58,37 +65,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(config: ServerConfig) -> int:
     """Put the parts together, serve until a signal, and take them apart in order."""
-    from aii.servers.lifecycle import signals
-
-    _start_logging(config.log_level)
-    _open_files(config.max_calls)
-    sinks = _sinks(config)
+    console = sys.stderr
     try:
-        language, model = _model(config)
-        engine = _engine(config, model)
-        try:
-            server = _server(config, engine, sinks, language)
-            with signals(server.stop):
-                _announce(config, model, server)
-                server.serve()
-                log.info("stopping: no further calls are taken")
-                server.finish(config.shutdown_deadline)
-        finally:
-            settled = engine.close(0.5)
-    finally:
-        stuck = [sink for sink in sinks if not sink.close(5.0)]
-    if stuck or not settled:
+        with signals() as handling, logging_to(console, config.log_level) as queue:
+            try:
+                at_rest = _serve(config, handling, console)
+            finally:
+                written = queue.finish(LOG_DEADLINE)
+    except StoppedEarly:
+        return 0
+    if not (at_rest and written):
         # A decode is running, or an output takes nothing: neither thread may be torn down by the
-        # interpreter, which would crash.
-        sys.stderr.flush()
+        # interpreter, which would crash or wait.
         os._exit(0)
     return 0
 
 
-def _start_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+def _serve(config: ServerConfig, handling: Signals, console: TextIO) -> bool:
+    """``serve`` once logging and signals are in place; whether all threads have come to rest."""
+    settings = _windows(config)
+    _open_files(config.max_calls)
+    sinks = _sinks(config, console)
+    at_rest = True
+    try:
+        log.debug("loading model %s", config.model)
+        language, model = _model(config)
+        engine = _engine(config, model)
+        try:
+            server = _server(config, engine, sinks, settings, language)
+            handling.hand_over(server.stop)
+            _announce(config, model, server)
+            server.serve()
+            log.info("stopping: no further calls are taken")
+            server.finish(config.shutdown_deadline)
+            _sum_up(server, engine)
+        finally:
+            at_rest = engine.close(0.5)
+    except StoppedEarly:
+        log.info("stopped before it listened")
+    finally:
+        stuck = [sink for sink in sinks if not sink.close(5.0)]
+    return at_rest and not stuck
 
 
 def _open_files(max_calls: int) -> None:
@@ -104,25 +121,25 @@ def _open_files(max_calls: int) -> None:
         )
 
 
-def _sinks(config: ServerConfig) -> list[Sink]:
-    """The console, and JSON lines where they are wanted."""
+def _sinks(config: ServerConfig, console: TextIO) -> list[Sink]:
+    """People's lines on stdout, or on ``console`` where stdout is for JSON lines."""
     from aii.sinks.console import ConsoleSink
     from aii.sinks.jsonl import JsonlSink
 
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, console):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale: a word must not end a sink
             stream.reconfigure(encoding="utf-8", errors="replace")
     if config.jsonl is None:
         return [ConsoleSink(sys.stdout)]
     if config.jsonl == "-":
-        return [ConsoleSink(sys.stderr), JsonlSink(sys.stdout, name="stdout")]
+        return [ConsoleSink(console), JsonlSink(sys.stdout, name="stdout")]
     try:
-        file = open(config.jsonl, "a", encoding="utf-8")  # noqa: SIM115
+        events = JsonlSink.to_file(config.jsonl)
     except OSError as error:
         raise ConfigError(
             f"cannot write events to {config.jsonl}: {error.strerror}; choose another --jsonl"
         ) from None
-    return [ConsoleSink(sys.stdout), JsonlSink(file, name=config.jsonl, owned=True)]
+    return [ConsoleSink(sys.stdout), events]
 
 
 def _model(config: ServerConfig) -> tuple[str | None, Whisper]:
@@ -137,10 +154,14 @@ def _model(config: ServerConfig) -> tuple[str | None, Whisper]:
             raise ConfigError(
                 f"model {config.model} knows English only; leave --language and --task as they are"
             )
-        language = "en"
-    elif language is None:
-        language = model.metadata.get("language")
-    return language, model
+        return "en", model
+    only = model.metadata.get("language")
+    if only is not None and language not in (None, only):
+        raise ConfigError(
+            f"model {config.model} knows {only} only; leave --language as it is or choose another "
+            "model"
+        )
+    return only or language, model
 
 
 def _engine(config: ServerConfig, model: Whisper) -> LocalEngine:
@@ -155,17 +176,11 @@ def _engine(config: ServerConfig, model: Whisper) -> LocalEngine:
     return LocalEngine(model, queue_size=config.queue_size, threads=config.threads, options=options)
 
 
-def _server(
-    config: ServerConfig, engine: LocalEngine, sinks: Sequence[Sink], language: str | None
-) -> TcpServer:
-    from aii.protocols import make_framing
-    from aii.servers.services import Services
-    from aii.servers.tcp import CallIds, TcpServer
-    from aii.streaming.policy import CallContext
-    from aii.streaming.session import Session
-    from aii.streaming.window import WindowPolicy, WindowSettings
+def _windows(config: ServerConfig) -> WindowSettings:
+    """How calls are cut, checked before anything is loaded."""
+    from aii.streaming.window import WindowSettings
 
-    settings = WindowSettings(
+    return WindowSettings(
         window=config.window,
         reset=config.reset_seconds,
         carry=config.reset == "carry",
@@ -173,6 +188,23 @@ def _server(
         prompt=config.prompt,
         words=config.words,
     )
+
+
+def _server(
+    config: ServerConfig,
+    engine: LocalEngine,
+    sinks: Sequence[Sink],
+    settings: WindowSettings,
+    language: str | None,
+) -> TcpServer:
+    from aii.protocols import make_framing
+    from aii.servers.budget import Budget
+    from aii.servers.services import Services
+    from aii.servers.tcp import CallIds, TcpServer
+    from aii.streaming.policy import CallContext
+    from aii.streaming.session import Session
+    from aii.streaming.window import WindowPolicy
+
     requests = itertools.count(1)
 
     def make_session(call_id: str, caller: str) -> Session:
@@ -192,6 +224,9 @@ def _server(
         reply=config.reply,
         rate=config.rate,
         max_backlog=config.max_backlog,
+        budget=Budget(config.max_backlog_total),
+        enough=config.reset_seconds + config.window,
+        first_byte_timeout=config.first_byte_timeout,
         idle_timeout=config.idle_timeout,
     )
     return TcpServer(config.host, config.port, services, max_calls=config.max_calls)
@@ -199,12 +234,40 @@ def _server(
 
 def _announce(config: ServerConfig, model: Whisper, server: TcpServer) -> None:
     """Say on stderr what is served where; scripts read the port from the last line."""
-    print(f"aii: model {config.model} on {model.device}", file=sys.stderr)
+    from aii.servers.address import is_local, shown
+
+    _say(f"model {config.model} on {model.device}")
     if config.model == "embedded":
-        print(
-            "aii: the embedded model knows digits and telephone phrases in English, no more; for "
-            "anything else: aii models download small, then --model small",
-            file=sys.stderr,
+        _say(
+            "the embedded model knows digits and telephone phrases in English, no more; for "
+            "anything else: aii models download small, then --model small"
         )
-    host, port = server.address
-    print(f"aii: listening on {host}:{port}", file=sys.stderr, flush=True)
+    if not is_local(server.address[0]):
+        log.warning(
+            "%s can be reached from other machines, and there is no access control on this port",
+            shown(server.address),
+        )
+    _say(f"listening on {shown(server.address)}")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"aii: {line}\n")  # in one piece: other threads write there too
+
+
+def _sum_up(server: TcpServer, engine: LocalEngine) -> None:
+    """The server's whole work in one line of the log."""
+    done = engine.stats()
+    log.info(
+        "served %d calls, refused %d; decoded %d windows (%.1f s of audio) in %.1f s and %d "
+        "passes; %d windows failed, %d were withdrawn, %d were put off, %d wait",
+        server.counts["accepted"],
+        server.counts["refused"],
+        done["done"],
+        done["audio_seconds"],
+        done["decode_seconds"],
+        done["passes"],
+        done["failed"],
+        done["cancelled"],
+        done["refused"],
+        done["waiting"],
+    )

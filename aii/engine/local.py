@@ -194,7 +194,7 @@ def hear(model: Whisper, request: DecodeRequest, defaults: Mapping[str, object])
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(SEED)
         window = transcribe_window(model, request.samples, wanted, prompt=prompt)
-    pieces = _segments(window, request.start)
+    pieces = [_segment(item, request) for item in window.segments]
     if options.get("keep_tail"):
         pieces += _tail(window, tokenizer, request)
     result = window.result
@@ -234,21 +234,25 @@ def _language(model: Whisper, samples: np.ndarray, wanted: WindowOptions) -> str
     return max(probs, key=probs.__getitem__)
 
 
-def _segments(window: Window, start: float) -> list[Segment]:
-    """The window's segments as values; empty ones stay, emptied, as in a file's transcript."""
-    return [_segment(item, start) for item in window.segments]
-
-
-def _segment(item: Mapping[str, Any], start: float) -> Segment:
-    begin, end, tokens = start + item["start"], start + item["end"], item["tokens"]
+def _segment(item: Mapping[str, Any], request: DecodeRequest) -> Segment:
+    """A segment as a value; an empty one stays, emptied, as in a file's transcript."""
+    tokens = item["tokens"]
+    begin, end = _span(item, request)
     instant = len(tokens) > 1 and tokens[0] == tokens[-1]  # word times may have moved its ends
     if instant or not item["text"].strip():
         return Segment(begin, end, "")
     words = tuple(
-        Word(word["word"], start + word["start"], start + word["end"], word["probability"])
+        Word(word["word"], *_span(word, request), word["probability"])
         for word in item.get("words", ())
     )
     return Segment(begin, end, item["text"], tuple(tokens), words)
+
+
+def _span(item: Mapping[str, Any], request: DecodeRequest) -> tuple[float, float]:
+    """Start and end within the request's audio: the model may place speech in the padding."""
+    times = (min(max(item[key], 0.0), request.duration) for key in ("start", "end"))
+    begin, end = (request.start + time for time in times)
+    return begin, max(begin, end)
 
 
 def _tail(window: Window, tokenizer: Tokenizer, request: DecodeRequest) -> list[Segment]:
@@ -259,5 +263,5 @@ def _tail(window: Window, tokenizer: Tokenizer, request: DecodeRequest) -> list[
     if not text.strip():
         return []
     first = tokens[0] - tokenizer.timestamp_begin
-    begin = max(first, 0) * TIMESTAMP
-    return [Segment(request.start + begin, request.start + request.duration, text, tuple(tokens))]
+    span = {"start": max(first, 0) * TIMESTAMP, "end": request.duration}
+    return [Segment(*_span(span, request), text, tuple(tokens))]

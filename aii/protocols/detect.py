@@ -89,6 +89,10 @@ class _Choosing(Framing):
     def _choose(self, idle: float) -> Framing | None:
         """The framing for what is held, to which nothing has come for ``idle`` seconds."""
 
+    def _given_up(self) -> str:
+        """What is held looked like the beginning of, when a stall makes it audio; "" is nothing."""
+        return ""
+
     @property
     def name(self) -> str:
         return self._chosen.name if self._chosen else self._name
@@ -134,7 +138,15 @@ class _Choosing(Framing):
         self._chosen = chosen = self._choose(idle)
         if chosen is None:
             return []
-        return [frame for data, idle in self._hold.pieces() for frame in chosen.receive(data, idle)]
+        frames: list[Frame] = []
+        if PATIENCE <= idle < float("inf") and (what := self._given_up()):
+            start = bytes(self._hold.data[:16])
+            frames = self._notice(
+                f"began like {what} and stalled; it is taken for audio: {start!a}"
+            )
+        for data, pause in self._hold.pieces():
+            frames += chosen.receive(data, pause)
+        return frames
 
 
 class AutoFraming(_Choosing):
@@ -166,6 +178,9 @@ class AutoFraming(_Choosing):
             return WavFraming()
         return CallIdFraming(SlinOrCr641()) if kind is Kind.CALL_ID else SlinOrCr641()
 
+    def _given_up(self) -> str:
+        return "a call id or another preamble" if isinstance(self._chosen, SlinOrCr641) else ""
+
 
 class SlinOrCr641(_Choosing):
     """641-byte frames if the first four all end in a carriage return, else raw SLIN."""
@@ -184,3 +199,6 @@ class SlinOrCr641(_Choosing):
         if len(places) == HITS:
             return Cr641Framing()
         return RawFraming() if idle >= PATIENCE else None
+
+    def _given_up(self) -> str:
+        return "641-byte frames" if len(self._hold) > FRAME else ""

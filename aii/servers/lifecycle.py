@@ -80,24 +80,51 @@ def raise_file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+class StoppedEarly(BaseException):
+    """A signal has come before there was anything to stop in order."""
+
+
+class Signals:
+    """What SIGINT and SIGTERM do: the first one stops, a second one ends the process at once.
+
+    Until ``hand_over`` is called, stopping means that :class:`StoppedEarly` is raised in the main
+    thread.
+    """
+
+    def __init__(self) -> None:
+        self._stop: Callable[[], None] | None = None
+        self._seen = False
+
+    def hand_over(self, stop: Callable[[], None]) -> None:
+        """From now on the first signal calls ``stop``.
+
+        Raises:
+            StoppedEarly: it has come already, and somebody on the way has swallowed that.
+        """
+        self._stop = stop
+        if self._seen:
+            raise StoppedEarly
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._seen:
+            os._exit(128 + number)
+        self._seen = True
+        if self._stop is None:
+            raise StoppedEarly
+        self._stop()
+
+
 @contextlib.contextmanager
-def signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Within: the first SIGINT or SIGTERM calls ``stop``, a second one ends the process at once.
+def signals() -> Iterator[Signals]:
+    """Within, SIGINT and SIGTERM are handled as :class:`Signals` says.
 
     Only in the main thread. The handlers from before are put back at the end.
     """
-    seen = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal seen
-        if seen:
-            os._exit(128 + number)
-        seen = True
-        stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    handling = Signals()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handling._handle) for number in numbers}
     try:
-        yield
+        yield handling
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aii.engine.api import Engine
 from aii.protocols import Framing
+from aii.servers.budget import Budget
 from aii.sinks.base import Sink
 from aii.streaming.session import Session
 
@@ -26,6 +27,10 @@ class Services:
         reply: what goes back on the socket.
         rate: samples per second of raw input.
         max_backlog: seconds of undecoded audio at which reading pauses.
+        budget: the same for all calls together.
+        enough: seconds of audio that one window may need; so many a call may hold whatever the
+            budget says.
+        first_byte_timeout: seconds after which a connection that sent nothing ends; 0 is never.
         idle_timeout: seconds without a byte after which we end a call; 0 is never.
         clock: seconds, monotonic.
     """
@@ -38,6 +43,9 @@ class Services:
     sinks: Sequence[Sink] = ()
     reply: str = "auto"
     rate: int = 16_000
-    max_backlog: float = 1800.0
+    max_backlog: float = 300.0
+    budget: Budget = field(default_factory=Budget)
+    enough: float = 35.0
+    first_byte_timeout: float = 0.0
     idle_timeout: float = 0.0
     clock: Callable[[], float] = time.monotonic

@@ -12,16 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from aii.errors import ConfigError
+from aii.servers.address import BACKLOG, listen, shown
 from aii.servers.connection import Connection
 from aii.servers.lifecycle import Bell, make_selector
 from aii.servers.services import Services
 from aii.sinks.socket import Outbox
 
 log = logging.getLogger(__name__)
-
-BACKLOG = 4096
-"""Connections that the kernel may hold for us (its own limit may be lower)."""
 
 REFUSED_AT_ONCE = 64
 """Refused clients that are given a moment to read why; further ones are closed at once."""
@@ -58,35 +55,27 @@ class TcpServer:
     """Listens from its creation on.
 
     Args:
-        host: address or name to listen on.
+        host: address or name to listen on, IPv4 or IPv6.
         port: 0 picks a free one; see ``address``.
         services: what each connection is given.
         max_calls: calls at once; further ones are refused with a line.
 
     Raises:
-        ConfigError: it cannot listen there.
+        ConfigError: it cannot listen there (see :func:`aii.servers.address.listen`).
     """
 
     def __init__(self, host: str, port: int, services: Services, *, max_calls: int = 500) -> None:
         self._services = services
         self._max_calls = max_calls
+        self._listener = listen(host, port)
+        self._listener.setblocking(False)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._bell = Bell()
         self._stopping = False
         self._lock = threading.Lock()
         self._calls: dict[Connection, threading.Thread] = {}
         self._refused: dict[socket.socket, float] = {}
         self.counts = {"accepted": 0, "refused": 0}
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        except OSError as error:
-            self._bell.close()
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; choose another "
-                "address with --host or --port"
-            ) from None
-        self._listener.setblocking(False)
-        self.address: tuple[str, int] = self._listener.getsockname()[:2]
 
     @property
     def open_calls(self) -> int:
@@ -100,7 +89,7 @@ class TcpServer:
         self._bell.ring()
 
     def serve(self) -> None:
-        """Accept calls until ``stop``."""
+        """Accept calls until ``stop``; those too that wait with the kernel when it comes."""
         selector = make_selector()
         selector.register(self._bell, selectors.EVENT_READ)
         selector.register(self._listener, selectors.EVENT_READ)
@@ -115,6 +104,9 @@ class TcpServer:
                     else:
                         self._bell.hush()
                 self._forget_refused(selector)
+            for _ in range(BACKLOG):  # they count as open: what they sent is still heard
+                if not self._accept(selector):
+                    break
         finally:
             for sock in self._refused:
                 sock.close()
@@ -145,17 +137,24 @@ class TcpServer:
             order(connection)
         return list(calls.values())
 
-    def _accept(self, selector: selectors.BaseSelector) -> None:
+    def _accept(self, selector: selectors.BaseSelector) -> bool:
+        """Take one connection from the kernel, if there is one; whether there may be more."""
         try:
             sock, peer = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+        except BlockingIOError:
+            return False
+        except (InterruptedError, ConnectionAbortedError):
+            return True
         except OSError as error:
             log.error("cannot accept a call: %s", error.strerror or error)
             if error.errno in OUT_OF_FILES:
                 time.sleep(0.05)  # the call stays with the kernel until a descriptor is free
-            return
-        caller = f"{peer[0]}:{peer[1]}"
+            return False
+        self._take(selector, sock, shown(peer))
+        return True
+
+    def _take(self, selector: selectors.BaseSelector, sock: socket.socket, caller: str) -> None:
+        """Give a connection its thread, or refuse it."""
         if self.open_calls >= self._max_calls:
             self._refuse(selector, sock, caller)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from aii.sinks.base import LineSink
+from aii.sinks.base import LineSink, TextOutput
 from aii.streaming.events import CallEnded, CallStarted, Dtmf, Event, Final, Heard, Skipped
 
 
@@ -51,4 +51,4 @@ class ConsoleSink(LineSink):
     """Lines for people on a text stream."""
 
     def __init__(self, stream: TextIO, *, size: int = 1000) -> None:
-        super().__init__(stream, console_line, name="the console", size=size)
+        super().__init__(TextOutput(stream), console_line, name="the console", size=size)

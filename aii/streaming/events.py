@@ -1,6 +1,6 @@
 """What happens in a call, as values that sinks write out.
 
-    Event = CallStarted | SpeechStarted | Partial | Final | Dtmf | Skipped | CallEnded
+    Event = CallStarted | Partial | Final | Dtmf | Skipped | CallEnded
 
 Every event has the id of its call and a number ``seq`` that counts the call's events from 1 without
 a gap. Times are seconds from the start of the call. A final never changes; the texts of a call's
@@ -65,17 +65,6 @@ class CallStarted(Event):
 
     def _body(self) -> dict[str, Any]:
         return {"caller": self.caller}
-
-
-@dataclass(frozen=True)
-class SpeechStarted(Event):
-    """Somebody began to speak at ``start``."""
-
-    type = "speech_started"
-    start: float = 0.0
-
-    def _body(self) -> dict[str, Any]:
-        return {"start": _seconds(self.start)}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class CallContext:
         language: code, or None until it has been detected.
         task: "transcribe" or "translate".
         options: decoding options for every request, by name.
-        objective: seconds within which an answer is wanted.
+        objective: seconds within which an answer is wanted that is not ``urgent``.
     """
 
     call_id: str
@@ -47,8 +47,12 @@ class CallContext:
         *,
         prompt: tuple[int, ...] = (),
         options: Mapping[str, object] | None = None,
+        urgent: bool = False,
     ) -> DecodeRequest:
-        """A request for ``samples``, the first of which has position ``start`` in the call."""
+        """A request for ``samples``, the first of which has position ``start`` in the call.
+
+        ``urgent`` ones, the finals, go before all others: they are wanted ``now``.
+        """
         return DecodeRequest(
             request_id=next(self.ids),
             call_id=self.call_id,
@@ -58,7 +62,7 @@ class CallContext:
             task=self.task,
             prompt=prompt,
             options={**self.options, **(options or {})},
-            deadline=now + self.objective,
+            deadline=now if urgent else now + self.objective,
         )
 
 

@@ -38,7 +38,6 @@ class Counters:
     finals: int = 0
     skipped: int = 0
     failed: int = 0
-    refused: int = 0
     lost: int = 0
 
 
@@ -72,6 +71,11 @@ class Session:
     def waiting(self) -> bool:
         """Whether a request is out."""
         return self._out is not None
+
+    @property
+    def reason(self) -> str:
+        """Why the call ended, "" while it has not."""
+        return self._reason or ""
 
     @property
     def finishing(self) -> bool:
@@ -149,7 +153,6 @@ class Session:
             return
         self._out = None
         self._not_before = now + RETRY
-        self.counters.refused += 1
         self._policy.refuse()
 
     def abort(self, reason: str) -> list[Event]:
@@ -169,7 +172,7 @@ class Session:
         return self._stamped([*events, self._end()])
 
     def _end(self) -> CallEnded:
-        return CallEnded(reason=self._reason or "", end=self._buffer.end / SAMPLE_RATE)
+        return CallEnded(reason=self.reason, end=self._buffer.end / SAMPLE_RATE)
 
     def _stamped(self, events: list[Event]) -> list[Event]:
         """``events`` with call id and number, and the last event if nothing is left to do."""

@@ -3,8 +3,12 @@
 Window k covers the samples from the buffer's start to exactly k * 5 s, whatever the sizes of the
 reads. The result at 30 s is final. With ``carry`` the buffer then goes on behind the last segment
 that was spoken to its end (``Hypothesis.advance``), and the committed tokens are the next windows'
-prompt: the very walk over the audio that ``aii.transcribe`` does over a file, so a call's finals
-are the words that it finds in the same audio. With ``hard`` the buffer is cleared.
+prompt: the walk over the audio that ``aii.transcribe`` does over a file without word times, so a
+call's finals are the words that it finds in the same audio. (With word times ``aii.transcribe``,
+as openai-whisper, begins the next window where the last word ended. Here they never move a window:
+a call's text is the same with and without them, and times that reach beyond what is committed are
+cut there, so that no final begins before the one before it ends.) With ``hard`` the buffer is
+cleared.
 
 Which samples the finals are decoded from depends on the audio and on flushes alone. Time only
 decides which of the windows in between are shown: when the engine is behind, marks are skipped (a
@@ -14,13 +18,14 @@ decides which of the windows in between are shown: when the engine is behind, ma
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aii.audio.buffer import AudioBuffer
+from aii.errors import ConfigError
 from aii.streaming.events import Event, Final, Partial, Skipped, Work
 from aii.streaming.policy import CallContext
-from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis
+from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis, Segment
 
 FRAME = 160
 """Samples per mel frame (10 ms): windows begin on whole frames, a shorter rest holds no frame."""
@@ -43,6 +48,9 @@ class WindowSettings:
         condition: give the committed tokens to the next windows as prompt.
         prompt: text that stands before the first window, or "".
         words: which results get word times: "none", "final", "all".
+
+    Raises:
+        ConfigError: no window can be cut so.
     """
 
     window: float = 5.0
@@ -51,6 +59,24 @@ class WindowSettings:
     condition: bool = True
     prompt: str = ""
     words: str = "final"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window_samples <= self.reset_samples <= 30 * SAMPLE_RATE:
+            raise ConfigError(
+                f"a window of {self.window:g} s and a reset after {self.reset:g} s do not go "
+                "together; the window must be above 0 s and at most the reset, the reset at most "
+                "30 s, in steps of 0.01 s"
+            )
+
+    @property
+    def window_samples(self) -> int:
+        """``window`` in whole mel frames."""
+        return round(self.window * 100) * FRAME
+
+    @property
+    def reset_samples(self) -> int:
+        """``reset`` in whole mel frames."""
+        return round(self.reset * 100) * FRAME
 
 
 @dataclass(frozen=True)
@@ -69,15 +95,13 @@ class _Asked:
 
 
 class WindowPolicy:
-    """See the module. Raises ValueError for settings that no window can have."""
+    """See the module."""
 
     def __init__(self, context: CallContext, settings: WindowSettings) -> None:
         self._context = context
         self._settings = settings
-        self._window = round(settings.window * SAMPLE_RATE)
-        self._reset = round(settings.reset * 100) * FRAME
-        if not 0 < self._window <= self._reset <= 30 * SAMPLE_RATE:
-            raise ValueError("a window must be longer than 0 s and no longer than the reset, 30 s")
+        self._window = settings.window_samples
+        self._reset = settings.reset_samples
         self._mark = 0  # marks of this buffer already asked for (or skipped)
         self._first = 1  # first mark whose omission is worth an event
         self._stops: deque[tuple[int, str]] = deque()  # positions where a final must end
@@ -106,6 +130,7 @@ class WindowPolicy:
             buffer.read(asked.start, asked.end),
             asked.start,
             now,
+            urgent=final,
             prompt=tuple(self._prompt),
             options={
                 "initial_prompt": self._text,
@@ -120,10 +145,11 @@ class WindowPolicy:
         final = asked.reason != ""
         end = self._committed(asked, hypothesis) if final else asked.end
         timing = hypothesis.timing
+        span = asked.start / SAMPLE_RATE, end / SAMPLE_RATE
         heard: dict[str, Any] = {
-            "start": asked.start / SAMPLE_RATE,
-            "end": end / SAMPLE_RATE,
-            "segments": tuple(segment for segment in hypothesis.segments if segment.text),
+            "start": span[0],
+            "end": span[1],
+            "segments": tuple(_within(s, *span) for s in hypothesis.segments if s.text),
             "language": hypothesis.language,
             "work": Work(timing.computed, timing.queued, asked.seconds, hypothesis.passes),
         }
@@ -219,8 +245,9 @@ class WindowPolicy:
         return min(asked.end, asked.start + frames * FRAME)
 
     def _remember(self, hypothesis: Hypothesis) -> None:
-        """The first final settles the language; then Whisper's rule of previous text as prompt."""
-        if self._context.language is None:
+        """The first final with text settles the language; then Whisper's rule of previous text as
+        prompt."""
+        if self._context.language is None and hypothesis.text.strip():
             self._context.language = hypothesis.language
         if not self._settings.carry or not hypothesis.segments:  # cut hard, or nobody spoke
             return
@@ -236,3 +263,17 @@ class WindowPolicy:
         carried = (asked.end - position) // self._window
         self._mark, self._first = max(carried - 1, 0), carried + 1
         self._pass_stops(buffer)
+
+
+def _within(segment: Segment, start: float, end: float) -> Segment:
+    """The segment with all its times between ``start`` and ``end``."""
+    words = tuple(
+        replace(word, start=_clamp(word.start, start, end), end=_clamp(word.end, start, end))
+        for word in segment.words
+    )
+    span = _clamp(segment.start, start, end), _clamp(segment.end, start, end)
+    return replace(segment, start=span[0], end=span[1], words=words)
+
+
+def _clamp(value: float, least: float, most: float) -> float:
+    return min(max(value, least), most)

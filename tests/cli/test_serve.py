@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,14 +11,18 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import pytest
+from server_rig import polls
 
 from aii.cli import serve as command
 from aii.config import ServerConfig
 from aii.errors import ConfigError
 from aii.resources import asset
+from aii.servers.lifecycle import Signals
+from aii.sinks.base import LineSink
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WAIT = 60
@@ -102,6 +107,11 @@ def test_aii_serve_finishes_an_open_call_on_ctrl_c():
         ([], {"AII_PROT": "1"}, "environment variable AII_PROT is unknown"),
         (["--language", "klingon"], {}, "klingon"),
         (["--model", "/no/such.pt"], {}, "/no/such.pt"),
+        ([], {"AII_MODEL": ""}, "AII_MODEL is empty; give it a value or unset it"),
+        (["--host="], {}, "--host is empty; give it a value or leave it out"),
+        (["--device", "tpu"], {}, "--device is 'tpu'; wanted is auto, cpu, cuda, or one of"),
+        (["--idle-timeout", "inf"], {}, "--idle-timeout is 'inf'; wanted is a number from 0 to"),
+        (["--window", "1.02", "--reset-seconds", "1"], {}, "--window is 1.02 s, longer"),
     ],
 )
 def test_what_is_wrong_is_one_line(flags, environ, line, monkeypatch, capsys):
@@ -144,6 +154,151 @@ def test_it_starts_and_stops_in_this_process_too(monkeypatch, tmp_path, capsys):
     in_process(monkeypatch, "--jsonl", "-")
 
 
+@pytest.mark.parametrize("script", ["aii_server.py", "-m aii serve"])
+def test_an_error_for_a_closed_stderr_does_not_go_to_stdout(script):
+    line = f"exec {sys.executable} {script} --port x 2>&-"
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, stdout=subprocess.PIPE, timeout=WAIT)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_a_window_as_long_as_the_reset_serves_calls(monkeypatch):
+    in_process(monkeypatch, "--window", "1.004", "--reset-seconds", "1.004")
+
+
+def test_an_ipv6_address_is_written_in_brackets(monkeypatch, capsys):
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    server = in_process(monkeypatch, "--host", "::1")
+    assert f"aii: listening on [::1]:{server.address[1]}\n" in capsys.readouterr().err
+
+
+def test_an_address_that_others_can_reach_is_warned_of_in_one_line(caplog, capsys):
+    model = types.SimpleNamespace(device="cpu")
+    for host, lines in (("127.0.0.1", 0), ("0.0.0.0", 1), ("::", 1)):
+        caplog.clear()
+        server = types.SimpleNamespace(address=(host, 1))
+        ANNOUNCE(ServerConfig(model="x"), model, server)
+        assert [("no access control" in r.message) for r in caplog.records] == [True] * lines
+
+
+def test_the_work_of_the_server_is_one_line_at_its_end(monkeypatch, caplog):
+    in_process(monkeypatch)
+    (line,) = [r.message for r in caplog.records if r.message.startswith("served")]
+    assert line.startswith("served 0 calls, refused 0; decoded 0 windows (0.0 s of audio) in 0.0 s")
+
+
+def test_signals_are_handled_until_the_outputs_are_closed(monkeypatch):
+    found = []
+    close = LineSink.close
+
+    def closing(self, timeout):
+        found.append(signal.getsignal(signal.SIGTERM))
+        return close(self, timeout)
+
+    monkeypatch.setattr(LineSink, "close", closing)
+    before = signal.getsignal(signal.SIGTERM)
+    in_process(monkeypatch)
+    assert found
+    assert all(isinstance(getattr(f, "__self__", None), Signals) for f in found)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_model_loads_ends_it_well(monkeypatch, number, tmp_path):
+    def load(*args, **options):
+        signal.raise_signal(number)
+        raise AssertionError("the signal should have ended this")
+
+    monkeypatch.setattr("aii.checkpoints.load_model", load)
+    path = tmp_path / "events.jsonl"
+    assert command.main(["--port", "0", "--jsonl", str(path)]) == 0
+    assert path.read_text() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_process_that_starts_ends_it_well(number):
+    process = subprocess.Popen(
+        [sys.executable, "aii_server.py", "--port", "0", "--log-level", "debug"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert "loading model embedded" in process.stderr.readline()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert "listening" not in err
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def test_a_reader_of_stderr_who_never_reads_holds_up_nothing(tmp_path):
+    near, far = os.pipe()
+    os.set_blocking(far, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(far, b"x" * 4096):  # full before the first line of the server
+            pass
+    os.set_blocking(far, True)
+    port, events = free_port(), tmp_path / "e.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "aii_server.py", "--port", str(port), "--jsonl", str(events),
+         "--threads", "1", "--temperature", "0"],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=far,
+    )  # fmt: skip
+    killer = threading.Timer(2 * WAIT, process.kill)
+    killer.start()
+    try:
+        audio = asset("sample_call.slin").read_bytes()[: 32000 * 3]
+        for _ in polls():
+            with contextlib.suppress(ConnectionRefusedError):
+                assert send(("127.0.0.1", port), audio)
+                break
+        process.terminate()
+        assert process.wait(WAIT) == 0
+        assert json.loads(events.read_text().splitlines()[-1])["type"] == "ended"
+    finally:
+        process.kill()
+        killer.cancel()
+        os.close(near)
+        os.close(far)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(closed, tmp_path):
+    port, events, other = free_port(), tmp_path / "e.jsonl", tmp_path / "other"
+    redirect = " ".join(
+        f"{stream}{other}" for stream in (">", "2>") if f"{stream}&-" not in closed.split()
+    )
+    line = (
+        f"exec {sys.executable} aii_server.py --port {port} --jsonl {events} --temperature 0 "
+        f"--threads 1 {redirect} {closed}"
+    )
+    process = subprocess.Popen(["sh", "-c", line], cwd=ROOT)
+    killer = threading.Timer(2 * WAIT, process.kill)
+    killer.start()
+    try:
+        audio = asset("sample_call.slin").read_bytes()[: 32000 * 3]
+        for _ in polls():
+            with contextlib.suppress(ConnectionRefusedError):
+                assert send(("127.0.0.1", port), b"call-1\r" + audio)
+                break
+        process.terminate()
+        assert process.wait(WAIT) == 0
+    finally:
+        process.kill()
+        killer.cancel()
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    assert {line["call_id"] for line in lines} == {"call-1"}
+    if closed == "2>&-":  # what was for stderr has not gone to stdout
+        assert all(line.startswith("call-1 ") for line in other.read_text().splitlines())
+
+
 def test_an_output_that_is_stuck_does_not_keep_the_process(monkeypatch):
     ends = []
     monkeypatch.setattr(os, "_exit", ends.append)
@@ -155,7 +310,9 @@ def test_an_output_that_is_stuck_does_not_keep_the_process(monkeypatch):
 def test_a_port_that_is_taken_is_told(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert command.main(["--port", str(taken.getsockname()[1])]) == 2
-    assert "cannot listen on" in capsys.readouterr().err
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.count("127.0.0.1") == 1
+    assert "Address already in use; choose another with --host or --port" in line
 
 
 def test_an_events_file_that_cannot_be_written_is_told():
@@ -171,3 +328,15 @@ def test_an_english_model_is_not_asked_for_german(monkeypatch, tiny_model):
     with pytest.raises(ConfigError, match="English only"):
         command._model(ServerConfig(language="de"))
     assert command._model(ServerConfig())[0] == "en"
+
+
+def test_a_model_of_one_language_is_not_asked_for_another(monkeypatch):
+    class OneLanguage:
+        is_multilingual = True
+        metadata = {"language": "en"}
+
+    monkeypatch.setattr("aii.checkpoints.load_model", lambda *args, **kw: OneLanguage())
+    with pytest.raises(ConfigError, match="^model m knows en only; leave --language as it is"):
+        command._model(ServerConfig(model="m", language="de"))
+    for language in (None, "en", "English"):
+        assert command._model(ServerConfig(language=language))[0] == "en"

@@ -215,6 +215,60 @@ def test_the_unfinished_tail_is_given_where_it_is_asked_for(tiny_model, monkeypa
     assert (tail.text, tail.start, tail.end) == (" five", pytest.approx(101.2), 105.0)
 
 
+@pytest.mark.parametrize("word_times", [False, True])
+def test_no_time_is_outside_the_audio_of_the_request(tiny_model, monkeypatch, word_times):
+    """A padded window lets the model place speech behind the audio, or end it there."""
+    first, second = tokens_of(0.0, " four", 4.0), tokens_of(6.0, " five", 9.0)
+    tokens = [*first, *second, *tokens_of(8.0, " six")]
+    script = Scripted(monkeypatch, tiny_model, tokens, [3, 6], 300)
+    if word_times:
+        for item, times in zip(script.window.segments, ((-0.5, 4.2), (6.0, 9.5)), strict=True):
+            word = {"word": item["text"], "start": times[0], "end": times[1], "probability": 1.0}
+            item["words"] = [word]
+    heard = hear(tiny_model, request(seconds=3, start=10.0, options={"keep_tail": True}), {})
+    assert [(s.text, s.start, s.end) for s in heard["segments"]] == [
+        (" four", 10.0, 13.0),
+        (" five", 13.0, 13.0),
+        (" six", 13.0, 13.0),
+    ]
+    found = [(word.start, word.end) for s in heard["segments"] for word in s.words]
+    assert found == ([(10.0, 13.0), (13.0, 13.0)] if word_times else [])
+
+
+@pytest.mark.parametrize("words", ["none", "final", "all"])
+def test_a_call_cut_within_a_word_has_no_times_behind_its_end(embedded_model, words):
+    from fake_engine import make_session
+
+    from aii.audio.pcm import slin_to_float
+    from aii.resources import asset
+    from aii.streaming.events import Heard
+
+    samples = slin_to_float(asset("sample_call.slin").read_bytes())
+    for count in (16000 * 2 + 700, 16000 * 6 + 5000):
+        session = make_session(words=words)
+        session.feed(samples[: 16000 * 5] if count > 16000 * 5 else samples[:count])
+        events = []
+        if count > 16000 * 5:
+            events += session.accept(_heard(embedded_model, session))
+            session.feed(samples[16000 * 5 : count])
+        session.finish("eof")
+        while not session.done:
+            events += session.accept(_heard(embedded_model, session))
+        spoken = [event for event in events if isinstance(event, Heard)]
+        assert any(event.text for event in spoken)
+        for event in spoken:
+            assert event.end <= count / 16000
+            for item in (*event.segments, *event.words):
+                assert event.start <= item.start <= item.end <= event.end
+
+
+def _heard(model, session):
+    from aii.types import Hypothesis
+
+    ask = session.next_request(0.0)
+    return Hypothesis(**hear(model, ask, {"audio_context": "auto", "temperatures": (0.0,)}))
+
+
 def test_segments_that_say_nothing_are_emptied(tiny_model, monkeypatch):
     instant, blank = tokens_of(1.0, " hm", 1.0), tokens_of(1.0, " ", 2.0)
     Scripted(monkeypatch, tiny_model, instant + blank, [3, 3 + len(blank)], 200)
@@ -238,4 +292,4 @@ def test_words_come_with_times_from_the_start_of_the_call(embedded_model):
     words = [word for segment in heard["segments"] for word in segment.words]
     assert "".join(w.text for w in words) == "".join(s.text for s in heard["segments"])
     assert words
-    assert all(60.0 <= w.start <= w.end <= 64.1 for w in words)
+    assert all(60.0 <= w.start <= w.end <= 64.0 for w in words)

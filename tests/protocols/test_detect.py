@@ -146,7 +146,20 @@ def test_half_an_id_is_waited_for_longer() -> None:
 
     machine = AutoFraming()
     machine.receive(b"call-")
-    assert machine.tick(2.0) == [Audio(b"call-")]
+    notice, audio = machine.tick(2.0)
+    assert audio == Audio(b"call-")
+    assert notice == Notice(
+        "began like a call id or another preamble and stalled; it is taken for audio: b'call-'"
+    )
+
+
+def test_audio_that_pauses_at_once_is_no_stalled_preamble() -> None:
+    machine = AutoFraming()
+    machine.receive(bytes(320))
+    assert machine.tick(2.0) == [Audio(bytes(320))]
+    machine = AutoFraming()
+    machine.receive(b"call-")
+    assert machine.eof() == [Audio(b"call-"), Hangup("eof")]  # ended, not stalled
 
 
 def test_half_of_641_byte_frames_is_waited_for_longer(speech) -> None:
@@ -161,7 +174,9 @@ def test_half_of_641_byte_frames_is_waited_for_longer(speech) -> None:
 
     machine = AutoFraming()
     machine.receive(frame)
-    assert machine.tick(2.0) == [Audio(frame)]
+    notice, audio = machine.tick(2.0)
+    assert audio == Audio(frame)
+    assert "began like 641-byte frames and stalled" in notice.text
 
 
 def test_audio_may_come_long_after_the_id(call) -> None:

@@ -96,7 +96,7 @@ def test_replies_to_a_caller_who_is_gone_go_nowhere():
 
 
 def test_a_client_that_keeps_sending_after_its_end_is_drained(monkeypatch):
-    monkeypatch.setattr("aii.servers.connection.DRAIN", 0.1)
+    monkeypatch.setattr("aii.servers.line.DRAIN", 0.1)
     with Rig(framing="audiosocket") as rig, rig.connect() as client:
         client.sendall(b"\x01\0\x10" + bytes(16) + b"\0\0\0" + b"x" * 10_000)
         assert read_all(client) == ""

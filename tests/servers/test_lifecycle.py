@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import threading
 
-from aii.servers.lifecycle import Bell, make_selector, raise_file_limit, signals
+import pytest
+
+from aii.servers.lifecycle import Bell, StoppedEarly, make_selector, raise_file_limit, signals
 
 
 def rung(bell: Bell) -> bool:
@@ -64,9 +67,25 @@ def test_the_first_signal_stops_and_the_second_ends_the_process(monkeypatch):
     stops: list[int] = []
     monkeypatch.setattr(os, "_exit", ends.append)
     before = signal.getsignal(signal.SIGTERM)
-    with signals(lambda: stops.append(1)):
+    with signals() as handling:
+        handling.hand_over(lambda: stops.append(1))
         signal.raise_signal(signal.SIGTERM)
         assert (stops, ends) == ([1], [])
         signal.raise_signal(signal.SIGINT)
         assert ends == [130]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_before_there_is_anything_to_stop_is_raised():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedEarly), signals():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_somebody_swallowed_is_not_forgotten():
+    with signals() as handling:
+        with contextlib.suppress(StoppedEarly):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(StoppedEarly):
+            handling.hand_over(lambda: None)

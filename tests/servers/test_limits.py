@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 import time
 
+import pytest
 from fake_engine import FakeEngine, slin, speech, spoken
-from server_rig import WAIT, Rig, lines, read_all, wait_until
+from server_rig import WAIT, Rig, lines, read_all, reset, wait_until
 
+from aii.servers.budget import Budget
 from aii.streaming.events import Final, Partial, Skipped
 
 
@@ -43,6 +46,153 @@ def test_past_the_backlog_limit_reading_pauses_and_nothing_is_lost(caplog):
         assert "".join(lines(read_all(client))) == spoken(samples)
     assert caplog.text.count("stops reading") >= 1
     assert "reading goes on" in caplog.text
+
+
+def test_past_the_budget_of_all_calls_reading_pauses_and_nothing_is_lost(caplog):
+    engine = FakeEngine()
+    engine.gate.clear()
+    budget = Budget(100.0)
+    calls = [speech(200, seed=seed) for seed in (11, 12, 13)]
+    with Rig(engine=engine, framing="raw", budget=budget, reply="text") as rig:
+        replies = [""] * len(calls)
+
+        def play(n: int) -> None:
+            replies[n] = rig.call(slin(calls[n]))
+
+        threads = [threading.Thread(target=play, args=(n,)) for n in range(len(calls))]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: budget.over)
+        time.sleep(0.05)
+        assert budget.total < 100 + len(calls) * (35 + 2 * 2.05)  # a window and a read each
+        engine.gate.set()
+        for thread in threads:
+            thread.join(WAIT)
+        rig.wait_for_no_calls()
+    assert ["".join(lines(reply)) for reply in replies] == [spoken(call) for call in calls]
+    assert budget.total == pytest.approx(0, abs=1e-6)
+    messages = [record.message for record in caplog.records if "in all calls" in record.message]
+    assert [": all are read" in message for message in messages] == [
+        number % 2 == 1 for number in range(len(messages))
+    ]
+
+
+def test_a_call_that_needs_no_more_than_a_window_is_read_whatever_the_others_hold():
+    budget = Budget(100.0)
+    budget.change(1e6)
+    samples = speech(30, seed=11)
+    with Rig(framing="raw", budget=budget) as rig:
+        assert "".join(lines(rig.call(slin(samples)))) == spoken(samples)
+
+
+def test_a_silent_connection_is_closed_and_is_no_call(caplog):
+    caplog.set_level(logging.INFO)
+    with Rig(first_byte_timeout=0.5, max_calls=1) as rig:
+        with rig.connect() as client:
+            assert read_all(client) == ""
+        rig.wait_for_no_calls()
+        assert rig.listener.events == []
+        assert re.search(r"nothing came for \d s; the connection is ended", caplog.text)
+        with rig.connect() as client:  # one that has begun may pause
+            client.sendall(slin(speech(1)))
+            rig.listener.wait(lambda events: bool(events))
+            time.sleep(0.7)
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == "w1\n"
+
+
+def test_a_wait_of_a_year_is_no_overflow():
+    with Rig(idle_timeout=3.2e7, framing="raw") as rig:
+        assert rig.call(slin(speech(1))) == "w1\n"
+        assert [event.reason for event in rig.listener.ended()] == ["eof"]
+
+
+@pytest.mark.parametrize("how", ["idle", "stop"])
+def test_auto_writes_nothing_to_a_client_that_has_not_half_closed(how):
+    with Rig(idle_timeout=0.2 if how == "idle" else 0, framing="raw") as rig:
+        with rig.connect() as client:
+            client.sendall(slin(speech(2)))
+            rig.listener.wait(lambda events: bool(events))
+            if how == "stop":
+                assert rig.stop()
+            assert read_all(client) == ""
+        assert rig.listener.ended()[0].reason == ("shutdown" if how == "stop" else "idle")
+        assert rig.listener.text() == spoken(speech(2))
+
+
+def test_an_id_is_free_again_when_its_call_has_ended(monkeypatch):
+    """Not only when the connection is gone, which a slow reader may delay."""
+    monkeypatch.setattr("aii.servers.line.Line.part", lambda self, aborted: gone.wait(WAIT))
+    gone = threading.Event()
+    with Rig() as rig:
+        for number in (1, 2):
+            with rig.connect() as client:
+                client.sendall(b"same\r" + slin(speech(1)))
+            assert rig.listener.ended(number)[-1].call_id == "same"
+            wait_until(lambda: "same" not in rig.ids._taken)
+        assert rig.server.open_calls == 2
+        assert rig.ids.claim("same") == "same"  # a third one now ...
+        gone.set()
+        rig.wait_for_no_calls()
+        assert rig.ids.claim("same") == "same~2"  # ... does not lose it when the others go
+
+
+def test_a_session_that_cannot_be_made_gives_the_id_back(monkeypatch, caplog):
+    monkeypatch.setattr("server_rig.WindowPolicy", lambda *args: 1 / 0)
+    with Rig() as rig:
+        assert rig.call(b"call-1\r", slin(speech(1))) == ""
+        rig.wait_for_no_calls()
+        assert not rig.ids._taken
+    assert "a mistake of ours" in caplog.text
+
+
+def test_one_client_cannot_flood_the_log(caplog):
+    caplog.set_level(logging.INFO)
+    uuids = [b"\x01\0\x10" + bytes([n % 256]) * 16 for n in range(500)]
+    rates = [bytes([0x10 + n % 3]) + b"\0\x02ab" for n in range(500)]
+    wire = b"".join(uuid + audio for uuid, audio in zip(uuids, rates, strict=True))
+    with Rig(framing="audiosocket") as rig:
+        rig.call(wire)
+        rig.wait_for_no_calls()
+    messages = [record.message for record in caplog.records]
+    assert len(messages) < 10
+    # The first id counts as the call's own; it comes a second time with every 256th message.
+    assert messages[-1].endswith("; 499 more changes of format, 497 more second call ids")
+
+
+def test_each_call_is_summed_up_in_one_line_and_a_reset_said_once(caplog):
+    caplog.set_level(logging.INFO)
+    with Rig(framing="callid", reply="jsonl") as rig:
+        client = rig.connect()
+        client.sendall(b"call-9\r" + slin(speech(7, seed=2)))
+        rig.listener.wait(lambda events: any(isinstance(e, Partial) for e in events))
+        reset(client)
+        rig.listener.ended()
+        rig.wait_for_no_calls()
+    (line,) = [record.message for record in caplog.records if "call-9" in record.message]
+    assert line == (
+        "call-9: over: connection reset (Connection reset by peer); 7.0 s of audio, 1 finals, "
+        "1 partials, 0 windows skipped, 0 failed, 0.0 s lost"
+    )
+    assert caplog.text.count("reset by peer") == 1
+
+
+def test_calls_that_wait_with_the_kernel_at_the_end_are_heard():
+    rig = Rig(framing="callid")
+    calls = {f"call-{n}": speech(2, seed=n) for n in range(5)}
+    clients = []
+    for name, samples in calls.items():  # nobody accepts yet
+        clients.append(rig.connect())
+        clients[-1].sendall(name.encode() + b"\r" + slin(samples))
+    rig.server.stop()
+    with rig:
+        rig.thread.join(WAIT)
+        assert rig.stop()
+    for client in clients:
+        client.close()
+    assert {name: rig.listener.text(name) for name in calls} == {
+        name: spoken(samples) for name, samples in calls.items()
+    }
 
 
 def test_a_full_engine_costs_intermediate_windows_only():
@@ -103,7 +253,7 @@ def test_many_refused_clients_are_let_go(monkeypatch):
 
 def test_an_idle_call_is_ended_when_asked_for():
     samples = speech(2)
-    with Rig(idle_timeout=0.2, framing="raw") as rig, rig.connect() as client:
+    with Rig(idle_timeout=0.2, framing="raw", reply="text") as rig, rig.connect() as client:
         client.sendall(slin(samples))
         assert "".join(lines(read_all(client))) == spoken(samples)
         assert rig.listener.ended()[0].reason == "idle"
@@ -111,7 +261,7 @@ def test_an_idle_call_is_ended_when_asked_for():
 
 def test_stopping_finishes_the_last_words_of_open_calls():
     samples = [speech(7, seed=n) for n in range(3)]
-    rig = Rig(framing="raw")
+    rig = Rig(framing="raw", reply="text")
     with rig:
         clients = [rig.connect() for _ in samples]
         for client, call in zip(clients, samples, strict=True):
@@ -122,7 +272,7 @@ def test_stopping_finishes_the_last_words_of_open_calls():
         assert sorted(heard) == sorted(spoken(call) for call in samples)
         assert {e.reason for e in rig.listener.ended(3)} == {"shutdown"}
         for client in clients:
-            assert read_all(client)  # they half-close no more: the text comes at the end
+            assert read_all(client)
             client.close()
 
 

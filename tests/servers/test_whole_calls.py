@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
+import socket
+import struct
 import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from server_rig import Rig, lines, read_all
+from server_rig import Rig, delivered, lines, read_all, reset, wait_until
 
-from aii.audio.pcm import float_to_slin, slin_to_float
+from aii.audio.pcm import SlinDecoder, float_to_slin, slin_to_float
+from aii.audio.resampler import Resampler
 from aii.engine.local import LocalEngine
 from aii.languages import LANGUAGES
 from aii.resources import asset
@@ -35,30 +40,105 @@ def offline(model, samples: np.ndarray) -> str:
     return result["text"]
 
 
-def test_any_framing_and_cut_gives_the_words_of_the_file(embedded_model, call):
-    samples = call[: 13 * S]
-    data = float_to_slin(samples)
-    frames = [data[i : i + 640] for i in range(0, len(data), 640)]
-    wires = [
-        data,
-        b"call-1\r" + data,
-        b"".join(frame.ljust(640, b"\0") + b"\r" for frame in frames),
-        b"\x01\0\x10"
-        + bytes(16)
-        + b"".join(b"\x12" + len(f).to_bytes(2, "big") + f for f in frames),
-    ]
-    expected = offline(embedded_model, samples)
+def wires(data: bytes, rate: int, number: int) -> dict[str, bytes]:
+    """A call's SLIN in every framing; a message holds 20 ms. ``number`` tells calls apart."""
+    step = rate // 50 * 2
+    messages = [data[i : i + step] for i in range(0, len(data), step)]
+    kind = {8_000: b"\x10", 16_000: b"\x12"}[rate]
+    head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
+    head += b"data" + struct.pack("<I", len(data))
+    return {
+        "raw": data,
+        "callid": b"call-%d\r" % number + data,
+        "cr641": b"".join(data[i : i + 640] + b"\r" for i in range(0, len(data), 640)),
+        "audiosocket": b"\x01\0\x10"
+        + number.to_bytes(16, "big")
+        + b"".join(kind + len(m).to_bytes(2, "big") + m for m in messages),
+        "wav": b"RIFF" + struct.pack("<I", len(head) + len(data)) + head + data,
+    }
+
+
+def send_in_pieces(client: socket.socket, wire: bytes, chance: random.Random) -> None:
+    """Random pieces of 1 to 5,000 bytes, each on its way before the next."""
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while wire:
+        count = chance.randint(1, 5000)
+        client.sendall(wire[:count])
+        wire = wire[count:]
+
+
+def decoded(data: bytes, rate: int) -> np.ndarray:
+    decoder = SlinDecoder(rate)
+    return np.concatenate([decoder.feed(data), decoder.flush()])
+
+
+@pytest.fixture(scope="module")
+def rigs(embedded_model) -> Iterator[dict[int, Rig]]:
+    """A server for raw audio of either rate; both have the one engine."""
+    engine = LocalEngine(embedded_model, options=OPTIONS)
+    with Rig(engine=engine, rate=16_000) as wide, Rig(engine=engine, rate=8_000) as narrow:
+        yield {16_000: wide, 8_000: narrow}
+
+
+@pytest.fixture(scope="module")
+def heard(embedded_model, call) -> Callable[[int, int], tuple[bytes, str]]:
+    """SLIN of the call's first milliseconds at a rate, and what a file of it says."""
+
+    @functools.cache
+    def hear(rate: int, milliseconds: int) -> tuple[bytes, str]:
+        data = float_to_slin(call[: milliseconds * 16])
+        if rate != S:
+            resampler = Resampler(S, rate)
+            data = float_to_slin(
+                np.concatenate([resampler.feed(slin_to_float(data)), resampler.flush()])
+            )
+        data = data[: len(data) // 640 * 640]  # whole frames of every framing
+        return data, offline(embedded_model, decoded(data, rate))
+
+    return hear
+
+
+FRAMINGS = ("raw", "callid", "cr641", "audiosocket", "wav")
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000])
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("end", ["half-close", "close", "reset"])
+def test_any_framing_and_cut_gives_the_words_of_the_file(rigs, heard, framing, rate, end):
+    data, expected = heard(rate, 4000)
     assert expected.split()
-    chance = random.Random(1)
-    with Rig(engine=LocalEngine(embedded_model, options=OPTIONS)) as rig:
-        for number, wire in enumerate(wires):
-            with rig.connect() as client:
-                while wire:
-                    count = chance.randint(1, 5000)
-                    client.sendall(wire[:count])
-                    wire = wire[count:]
-            ended = rig.listener.ended(number + 1)[-1]
-            assert rig.listener.text(ended.call_id) == expected
+    rig, chance = rigs[rate], random.Random(f"{framing} {rate} {end}")
+    calls = rig.listener.count()
+    with rig.connect() as client:
+        send_in_pieces(client, wires(data, rate, calls)[framing], chance)
+        if end == "half-close":
+            client.shutdown(socket.SHUT_WR)
+            reply = read_all(client)
+            assert reply.split() == ([] if framing == "audiosocket" else expected.split())
+        elif end == "reset":
+            wait_until(lambda: delivered(client))
+            reset(client)
+    ended = rig.listener.ended(calls + 1)[-1]
+    assert ended.reason == ("connection reset" if end == "reset" else "eof")
+    assert rig.listener.text(ended.call_id) == expected
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_words_of_a_call_cut_off_anywhere_are_those_of_a_file_cut_there(
+    rigs, embedded_model, call, end
+):
+    chance, rig = random.Random(end), rigs[16_000]
+    for _ in range(3):
+        data = float_to_slin(call[: 3 * S])[: chance.randrange(2 * S, 6 * S)]
+        expected = offline(embedded_model, decoded(data[: len(data) // 2 * 2], S))
+        calls = rig.listener.count()
+        with rig.connect() as client:
+            send_in_pieces(client, data, chance)
+            if end == "reset":
+                wait_until(lambda: delivered(client))
+                reset(client)
+        ended = rig.listener.ended(calls + 1)[-1]
+        assert rig.listener.text(ended.call_id) == expected
 
 
 def test_a_long_call_carries_over_as_a_file_does(embedded_model, call):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -7,6 +8,7 @@ import threading
 
 import pytest
 
+from aii.sinks.base import OTHERS
 from aii.sinks.console import ConsoleSink, console_line
 from aii.sinks.jsonl import JsonlSink
 from aii.sinks.socket import Outbox
@@ -18,7 +20,6 @@ from aii.streaming.events import (
     Final,
     Partial,
     Skipped,
-    SpeechStarted,
     Work,
 )
 from aii.types import Segment
@@ -72,7 +73,7 @@ def test_the_line_of_a_window():
             Skipped("c", 2, 0, 10, "shutdown", 1, True),
             "c skipped audio from 0.00 to 10.00 s: shutdown",
         ),
-        (SpeechStarted("c", 1, 0.5), None),
+        (Event("c", 1), None),
     ],
 )
 def test_the_lines_of_other_events(event: Event, line: str | None):
@@ -141,6 +142,107 @@ def test_a_broken_output_is_logged_once_and_forgotten(caplog):
     sink.emit(FINAL)
     assert sink.close(1)
     assert len(caplog.records) == 1
+
+
+def test_whatever_an_output_raises_breaks_the_sink_once(caplog):
+    class Odd(io.StringIO):
+        def write(self, text: str) -> int:
+            raise TypeError("no such thing")
+
+    sink = ConsoleSink(Odd())
+    sink.emit(FINAL)
+    sink._thread.join(10)
+    for _ in range(3):
+        sink.emit(FINAL)
+    assert not sink._held
+    assert sink.close(1)
+    assert [record.message for record in caplog.records] == [
+        "the console cannot be written any more: no such thing",
+        "the console: 4 lines are lost",
+    ]
+
+
+def test_a_stuck_output_holds_a_bounded_number_of_all_but_finals_and_ends(caplog):
+    stream = Slow()
+    sink = JsonlSink(stream, name="pipe", size=10)
+    sink.emit(FINAL)
+    assert stream.busy.wait(10)
+    for _ in range(100):
+        sink.emit(Dtmf("c", 1, "5", 1.0))
+        sink.emit(CallStarted("c", 1))
+    assert len(sink._held) == 10 * OTHERS
+    for _ in range(100):
+        sink.emit(FINAL)
+        sink.emit(CallEnded("c", 1))
+    assert len(sink._held) == 10 * OTHERS + 200
+    stream.gate.set()
+    assert sink.close(10)
+    assert caplog.text.count("all but finals and ends of calls is dropped there") == 1
+    assert f"pipe was too slow: {200 - 10 * OTHERS} lines were dropped" in caplog.text
+
+
+class Disk:
+    """An output that is full until it has room; takes seven bytes at a time."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.room = threading.Event()
+        self.refused = threading.Semaphore(0)
+
+    def write(self, data: bytes) -> int:
+        if len(self.data) >= 14 and not self.room.is_set():
+            self.refused.release()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.data += data[:7]
+        return len(data[:7])
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_full_disk_costs_no_final_and_no_half_line(caplog):
+    disk = Disk()
+    sink = JsonlSink(disk, name="events", size=2, retry=0.01)
+    sink.emit(FINAL)
+    for _ in range(5):
+        assert disk.refused.acquire(timeout=10)
+    for _ in range(20):
+        sink.emit(PARTIAL)
+        sink.emit(FINAL)
+    disk.room.set()
+    assert sink.close(10)
+    types = [json.loads(line)["type"] for line in disk.data.decode().splitlines()]
+    assert types.count("final") == 21
+    assert types.count("partial") == 1
+    messages = [record.message for record in caplog.records]
+    assert messages[0] == (
+        "events cannot be written: No space left on device; it is tried again and again, finals "
+        "are kept"
+    )
+    assert messages.count("events is written again") == 1
+    assert len(messages) == 4  # and that partials are dropped, when it begins and at the end
+
+
+def test_lines_that_a_full_disk_has_cost_are_counted_at_the_end(caplog):
+    disk = Disk()
+    sink = JsonlSink(disk, name="events", retry=0.01)
+    sink.emit(FINAL)
+    assert disk.refused.acquire(timeout=10)
+    for _ in range(4):
+        sink.emit(FINAL)
+    assert sink.close(10)
+    assert caplog.records[-1].message == "events: 5 lines are lost"
+
+
+def test_a_file_is_appended_to_and_its_trouble_is_told(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text("before\n")
+    sink = JsonlSink.to_file(str(path))
+    sink.emit(FINAL)
+    assert sink.close(10)
+    assert path.read_text().startswith('before\n{"type": "final"')
+    with pytest.raises(OSError, match="No such file"):
+        JsonlSink.to_file(str(tmp_path / "no" / "x"))
 
 
 def written(outbox: Outbox) -> str:

@@ -9,7 +9,6 @@ from aii.streaming.events import (
     Final,
     Partial,
     Skipped,
-    SpeechStarted,
     Work,
 )
 from aii.types import Segment, Word
@@ -50,14 +49,13 @@ def test_a_failed_final_says_why():
 def test_every_event_has_type_call_id_and_seq_and_goes_through_json():
     events = {
         CallStarted("c", 1, "1.2.3.4:5"): {"caller": "1.2.3.4:5"},
-        SpeechStarted("c", 2, 1.23456): {"start": 1.235},
-        Dtmf("c", 3, "#", 2.0): {"digit": "#", "start": 2.0},
-        Skipped("c", 4, 0.0, 5.0, "behind", 1): {
+        Dtmf("c", 2, "#", 2.0): {"digit": "#", "start": 2.0},
+        Skipped("c", 3, 0.0, 5.0, "behind", 1): {
             "start": 0.0, "end": 5.0, "reason": "behind", "windows": 1, "lost": False,
         },
-        CallEnded("c", 5, "eof", 9.5): {"reason": "eof", "end": 9.5},
+        CallEnded("c", 4, "eof", 9.5): {"reason": "eof", "end": 9.5},
     }  # fmt: skip
-    types = ["started", "speech_started", "dtmf", "skipped", "ended"]
+    types = ["started", "dtmf", "skipped", "ended"]
     for number, (event, body) in enumerate(events.items(), start=1):
         written = json.loads(json.dumps(event.to_dict()))
         assert written == {"type": types[number - 1], "call_id": "c", "seq": number, **body}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fake_engine import FRAME, answer, floats, hear, make_session, speech, spoken
 
+from aii.errors import ConfigError
 from aii.streaming.events import CallEnded, Final, Partial, Skipped
 from aii.streaming.policy import CallContext
 from aii.streaming.window import WindowPolicy, WindowSettings
@@ -104,9 +105,15 @@ def test_other_window_and_reset_lengths():
     assert [e.end for e in events if isinstance(e, Final)] == [10, 20, 25]
     marks = [e.end for e in events if isinstance(e, Partial)]
     assert marks == [2, 4, 6, 8, 12, 14, 16, 18, 22, 24]
-    for window, reset in ((0, 30), (6, 5), (5, 31)):
-        with pytest.raises(ValueError, match="reset"):
-            make_session(window=window, reset=reset)
+    for window, reset in ((0, 30), (6, 5), (5, 31), (0.001, 30), (1.02, 1.004)):
+        with pytest.raises(ConfigError, match="do not go together"):
+            WindowSettings(window=window, reset=reset)
+
+
+def test_window_and_reset_are_rounded_alike():
+    samples = speech(3)
+    events = play(samples, [], window=1.004, reset=1.004, carry=False)
+    assert [e.end for e in events if isinstance(e, Final)] == [1, 2, 3]
 
 
 def test_a_slow_engine_skips_marks_but_never_audio():
@@ -194,6 +201,61 @@ def test_the_first_final_settles_the_language():
     first = session.next_request(0.0)
     session.accept(replace(hear(first), language="de"))
     assert (first.language, session.next_request(0.0).language) == (None, "de")
+
+
+def test_a_final_without_text_does_not_settle_the_language():
+    session = make_session()
+    session.feed(floats(speech(95)))
+    silent = replace(hear(session.next_request(0.0)), segments=(), language="nn", advance=30.0)
+    session.accept(silent)
+    request = session.next_request(0.0)
+    assert request.language is None
+    session.accept(replace(hear(request), language="de"))
+    assert session.next_request(0.0).language == "de"
+
+
+def test_finals_are_wanted_before_partials():
+    session = make_session()
+    session.feed(floats(speech(33)))
+    final = session.next_request(7.0)
+    session.accept(hear(final))
+    session.feed(floats(speech(8)))
+    partial = session.next_request(7.0)
+    assert (final.duration, final.deadline) == (30, 7.0)
+    assert (partial.duration < 30, partial.deadline) == (True, 8.0)
+
+
+@pytest.mark.parametrize("carry", [True, False])
+@pytest.mark.parametrize("words", ["none", "final", "all"])
+def test_times_never_go_back_from_final_to_final(carry, words):
+    """Word times wander off by up to 2 s on both sides, as cross-attention may have it."""
+    chance = np.random.default_rng(3)
+
+    def wander(segment):
+        def off(time):
+            return time + float(chance.uniform(-2, 2))
+
+        spoken = tuple(replace(w, start=off(w.start), end=off(w.end)) for w in segment.words)
+        return replace(segment, start=off(segment.start), end=off(segment.end), words=spoken)
+
+    samples = speech(130, seed=3)
+    session = make_session(carry=carry, words=words)
+    session.feed(floats(samples))
+    session.finish("eof")
+    found = []
+    while (request := session.next_request(0.0)) is not None:
+        heard = hear(request)
+        heard = replace(heard, segments=tuple(wander(s) for s in heard.segments))
+        found += [e for e in session.accept(heard) if isinstance(e, Final)]
+    if carry:
+        assert "".join(final.text for final in found) == spoken(samples)
+    for before, after in itertools.pairwise(found):
+        assert before.end == after.start
+    for final in found:
+        assert bool(final.words) == (words != "none")
+        for item in (*final.segments, *final.words):
+            assert final.start <= item.start
+            assert item.end <= final.end
 
 
 def test_a_result_that_accounts_for_nothing_ends_its_window():
