@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aii.tokenizer import get_tokenizer
+from training.dataset import IGNORED, Batches, Labels, Stage, Window, change_speed
+from training.sounds import KINDS, no_speech
+from training.vocabulary import FULL, Vocabulary
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary.of_grammar()
+
+
+def full_numbers(vocabulary: Vocabulary, row: list[int]) -> list[int]:
+    return [x if x == IGNORED else vocabulary.used[x] for x in row]
+
+
+def sequence(
+    vocabulary: Vocabulary, window: Window, stamps: bool, scale: float = 1.0
+) -> tuple[list[int], list[int]]:
+    """The first sequence without a prompt and with, or without, timestamps."""
+    tokenizer, labels = get_tokenizer(True, language="en", task="transcribe"), Labels(vocabulary)
+    for seed in range(100):
+        made = labels.sequence(np.random.default_rng(seed), window, scale, [], 10)
+        inputs = full_numbers(vocabulary, made[0])
+        if (tokenizer.no_timestamps in inputs) != stamps:
+            return inputs, full_numbers(vocabulary, made[1])
+    raise AssertionError("no such sequence in 100")
+
+
+def test_speech_is_labelled_with_times_scaled_by_the_hop(vocabulary: Vocabulary) -> None:
+    t = get_tokenizer(True, language="en", task="transcribe")
+    window = Window(np.zeros(100, np.float32), [(0.5, 1.5, "yes please"), (2.0, 3.0, "no")])
+    inputs, targets = sequence(vocabulary, window, stamps=True, scale=2.0)
+    stamp = [t.timestamp_begin + n for n in (50, 150, 200, 300)]
+    words = [t.encode(" yes please"), t.encode(" no")]
+    body = [stamp[0], *words[0], stamp[1], stamp[2], *words[1], stamp[3]]
+    assert inputs == [t.sot, t.to_language_token("en"), t.transcribe, *body]
+    assert targets == [*inputs[1:], t.eot]
+
+
+def test_silence_is_labelled_no_speech_and_empty(vocabulary: Vocabulary) -> None:
+    t = get_tokenizer(True, language="en", task="transcribe")
+    window = Window(np.zeros(100, np.float32), [])
+    inputs, targets = sequence(vocabulary, window, stamps=True)
+    assert targets[:2] == [t.no_speech, IGNORED]
+    assert targets[-1] == t.eot
+    assert inputs[-1] == t.timestamp_begin
+    inputs, targets = sequence(vocabulary, window, stamps=False)
+    assert targets == [t.no_speech, IGNORED, IGNORED, t.eot]
+
+
+def test_nothing_is_learned_on_prompts(vocabulary: Vocabulary) -> None:
+    t = get_tokenizer(True, language="en", task="transcribe")
+    window = Window(np.zeros(100, np.float32), [(0.0, 1.0, "yes")])
+    labels, prompted = Labels(vocabulary), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        inputs, targets = labels.sequence(rng, window, 1.0, ["my code is seven"], 12)
+        start = inputs.index(vocabulary.compact(t.sot))
+        prompted += start > 0
+        assert targets[:start] == [IGNORED] * start
+        assert IGNORED not in targets[start:]
+        if start:
+            assert inputs[0] == vocabulary.compact(t.sot_prev)
+    assert 5 < prompted < 30
+
+
+def test_playing_faster_shortens() -> None:
+    assert len(change_speed(np.zeros(1200, np.float32), 1.2)) == 1000
+
+
+@pytest.mark.parametrize("stage", [Stage(1.6, 4), Stage(5.0, 3), Stage(28.0, 2, full=True)])
+def test_a_batch_depends_on_its_number_alone(data_folder: Path, stage: Stage) -> None:
+    batches = Batches(data_folder, lambda number, rng: stage, seed=3)
+    threads = torch.get_num_threads()
+    try:
+        batches._prepare()
+        batches.batch(0)
+        mel, tokens, targets = batches.batch(1)
+        again = batches.batch(1)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(mel, again[0])
+    assert torch.equal(tokens, again[1])
+    assert torch.equal(targets, again[2])
+    assert mel.shape[:2] == (stage.rows, 80)
+    assert mel.shape[2] == 3000 if stage.full else 150 <= mel.shape[2] < 1500
+    assert mel.shape[2] % 50 == 0
+    assert tokens.shape == targets.shape
+    assert int(tokens.max()) < Vocabulary.of_grammar().size
+
+
+def test_the_compact_vocabulary_keeps_the_loss_of_the_full_one(vocabulary: Vocabulary) -> None:
+    assert vocabulary.size < 2500
+    embedding = torch.randn(vocabulary.size, 8, generator=torch.Generator().manual_seed(0))
+    hidden = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    full = (hidden @ vocabulary.expand(embedding).T).log_softmax(-1)
+    compact = (hidden @ embedding.T + vocabulary.logit_bias()).log_softmax(-1)
+    assert full.shape[1] == FULL
+    for i in (0, 5, len(vocabulary.used) - 1):
+        torch.testing.assert_close(full[:, vocabulary.used[i]], compact[:, i], atol=1e-3, rtol=0)
+
+
+def test_unknown_tokens_share_a_row(vocabulary: Vocabulary) -> None:
+    spare = next(n for n in range(FULL) if n not in set(vocabulary.used))
+    assert vocabulary.compact(spare) == vocabulary.compact(-1) == vocabulary.size - 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sounds_without_speech(kind: str) -> None:
+    sound = no_speech(np.random.default_rng(0), 8_000, kind)
+    assert sound.shape == (8_000,)
+    assert sound.dtype == np.float32
+    peak = float(np.abs(sound).max())
+    assert peak < 0.01 if kind == "silence" else peak == pytest.approx(0.7, abs=0.01)

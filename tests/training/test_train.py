@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import training.train as train
+from aii.attention import attend
+from aii.checkpoints import describe, load_model
+from training import export
+from training.dataset import Recordings
+from training.scoring import QuickCheck, digit_strings
+from training.synthesise import Job, digit_string, read_wav, resample, spoken, trim
+from training.vocabulary import FULL, Vocabulary
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WIDTH", 16), ("HEADS", 2), ("ENCODER_LAYERS", 1), ("DECODER_LAYERS", 1)):
+        monkeypatch.setattr(train, name, value)
+
+
+def arguments(run: Path, data: Path, steps: int) -> argparse.Namespace:
+    run.mkdir(exist_ok=True)
+    return argparse.Namespace(
+        run=run, data=data, steps=steps, lr=1e-3, seed=1, threads=1, save=100, check=1000
+    )
+
+
+def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    made = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(0, 400, (2, 6), generator=made)
+    return torch.randn(2, 80, 150, generator=made).bfloat16(), tokens, tokens.roll(-1, 1)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_written_out_attention_is_the_same(causal: bool) -> None:
+    made = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 7, 8, generator=made) for _ in range(3))
+    ours, _ = train.fast_attend(q, k, v, causal=causal)
+    torch.testing.assert_close(ours, attend(q, k, v, causal=causal)[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(
+    small: None, tmp_path: Path, data_folder: Path
+) -> None:
+    whole = train.Trainer(arguments(tmp_path / "a", data_folder, 10))
+    for seed in range(4):
+        whole.update(batch(seed))
+    first = train.Trainer(arguments(tmp_path / "b", data_folder, 10))
+    for seed in range(2):
+        first.update(batch(seed))
+    first.save()
+    second = train.Trainer(arguments(tmp_path / "b", data_folder, 10))
+    assert second.step == 2
+    for seed in range(2, 4):
+        second.update(batch(seed))
+    for name, weight in whole.average.state_dict().items():
+        torch.testing.assert_close(weight, second.average.state_dict()[name])
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    rates = [train.learning_rate(step, 1000, 1e-3, warmup=100) for step in range(1001)]
+    assert rates[0] < rates[50] < rates[99] <= 1e-3
+    assert rates[100] == max(rates)
+    assert rates[1000] == pytest.approx(2e-5)
+
+
+def test_windows_grow_longer_as_the_run_goes_on() -> None:
+    plan, rng = train.Plan(1000), np.random.default_rng(0)
+    assert plan(0, rng) == train.START
+    assert {plan(300, rng).seconds for _ in range(50)} <= {1.6, 3.2, 5.0}
+    late = {plan(900, rng) for _ in range(300)}
+    assert any(stage.full for stage in late)
+    assert max(stage.seconds for stage in late) > 20
+
+
+def test_exported_file_loads_and_never_prefers_an_unused_token(
+    small: None, tmp_path: Path, data_folder: Path
+) -> None:
+    trainer = train.Trainer(arguments(tmp_path / "run", data_folder, 10))
+    trainer.update(batch(0))
+    trainer.save()
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    path = tmp_path / "model.pt"
+    torch.save(export.checkpoint(state, "test", "0"), path)
+    assert describe(path).metadata["audio_context"] == "auto"
+    model = load_model(str(path), device="cpu")
+    vocabulary = Vocabulary.of_grammar()
+    mel, tokens, _ = batch(1)
+    full = model(mel.float(), torch.tensor(vocabulary.used)[tokens])
+    compact = trainer.average(mel.float(), tokens)
+    assert full.shape[-1] == FULL
+    torch.testing.assert_close(
+        full[..., list(vocabulary.used)], compact[..., :-1], atol=2e-3, rtol=1e-2
+    )
+
+
+def test_quick_check_gives_a_rate_for_each_set(small: None, data_folder: Path) -> None:
+    vocabulary = Vocabulary.of_grammar()
+    model = train.Whisper(train.dimensions(vocabulary.size)).eval()
+    rates = QuickCheck(data_folder, vocabulary, count=3)(model)
+    assert set(rates) == {"unheard", "seen", "voice", "template"}
+    assert all(rate >= 0.0 for rate in rates.values())
+
+
+def test_digit_strings_use_one_speaker_and_are_repeatable(data_folder: Path) -> None:
+    recordings = Recordings(data_folder)
+    made = digit_strings(recordings, "eval-unheard", 5, seed=1)
+    again = digit_strings(recordings, "eval-unheard", 5, seed=1)
+    for (samples, text), (other, same) in zip(made, again, strict=True):
+        assert text == same
+        assert 2 <= len(text.split()) <= 8
+        np.testing.assert_array_equal(samples, other)
+
+
+def test_resampling_keeps_a_tone() -> None:
+    time = np.arange(22_050) / 22_050
+    made = resample(np.sin(2 * np.pi * 440 * time).astype(np.float32), 22_050)
+    assert len(made) == 16_000
+    expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert float(np.abs(made - expected)[500:-500].max()) < 0.02
+
+
+def test_silence_is_cut_off_both_ends() -> None:
+    speech = np.concatenate([np.zeros(4000), np.ones(3200) * 0.5, np.zeros(6000)])
+    cut = trim(speech.astype(np.float32))
+    assert 3200 <= len(cut) <= 3200 + 2 * 480
+
+
+def test_wav_with_a_wrong_length_is_read_to_its_end() -> None:
+    import io
+    import wave
+
+    file = io.BytesIO()
+    with wave.open(file, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(22_050)
+        wav.writeframes(np.full(100, 16_384, "<i2").tobytes())
+    data = bytearray(file.getvalue())
+    data[40:44] = (0x7FFFF000).to_bytes(4, "little")  # as espeak-ng writes to a pipe
+    samples, rate = read_wav(bytes(data))
+    assert rate == 22_050
+    np.testing.assert_allclose(samples, 0.5)
+    assert len(samples) == 100
+
+
+def test_what_is_spoken_and_what_is_written() -> None:
+    assert spoken("my code is A xray") == "my code is ay x-ray"
+    rng = random.Random(0)
+    for _ in range(50):
+        words = digit_string(rng).replace(",", "").split()
+        assert 1 <= len(words) <= 9
+    assert Job("a", "word", "espeak", "en-us").options == ()
+
+
+def test_unused_tokens_are_made_quieter_on_every_state() -> None:
+    made = torch.Generator().manual_seed(0)
+    states = torch.randn(500, 8, generator=made) * 0.2 + torch.arange(1.0, 9.0) / 4
+    row = torch.randn(8, generator=made)
+    lower = states @ row - states @ export.quieter(row, states, by=15.0)
+    assert float(lower.min()) > 8.0
+    assert float(lower.mean()) == pytest.approx(15.0, abs=1.0)

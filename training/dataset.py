@@ -1,0 +1,343 @@
+"""Batches to train on: windows of one or more utterances, changed at random, with their tokens.
+
+Batch ``i`` depends on the seed and ``i`` alone, so a resumed run goes on exactly where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset
+
+from aii.tokenizer import get_tokenizer
+from training.augment import HOPS, Augmenter
+from training.sounds import babble, no_speech, noise
+from training.vocabulary import Vocabulary
+
+RATE = 16_000
+IGNORED = -100
+
+
+class Recordings:
+    """The recordings that ``synthesise.py`` made; samples stay on disk until they are used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.entries: list[dict[str, Any]] = json.loads((folder / "index.json").read_text())
+        self.audio = np.memmap(folder / "audio.i16", np.int16, "r")
+        self.by_group: dict[str, list[int]] = defaultdict(list)
+        for i, entry in enumerate(self.entries):
+            self.by_group[entry["group"]].append(i)
+
+    def samples(self, index: int) -> np.ndarray:
+        """(N,) float32."""
+        entry = self.entries[index]
+        part = self.audio[entry["offset"] : entry["offset"] + entry["samples"]]
+        return part.astype(np.float32) / 32768.0
+
+    def speakers(self, group: str) -> dict[str, dict[str, list[int]]]:
+        """voice -> word -> recordings, for single words."""
+        found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for i in self.by_group[group]:
+            entry = self.entries[i]
+            found[entry["voice"]][entry["text"]].append(i)
+        return {voice: dict(words) for voice, words in found.items()}
+
+
+@dataclass
+class Utterance:
+    """Samples (N,) float32 and what is said in them."""
+
+    samples: np.ndarray
+    text: str
+
+
+@dataclass
+class Window:
+    """What the model hears at once: samples and (start, end, text) in seconds."""
+
+    samples: np.ndarray
+    segments: list[tuple[float, float, str]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long the windows of a batch are.
+
+    Attributes:
+        seconds: longest audio in a window, before its margin.
+        rows: windows in a batch.
+        full: pad to 30 s.
+        easy: hardly changed, to learn to align with.
+    """
+
+    seconds: float
+    rows: int
+    full: bool = False
+    easy: bool = False
+
+
+def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Play ``factor`` times as fast: pitch, formants and speed change together."""
+    size = max(2, int(len(samples) / factor))
+    return np.interp(np.arange(size) * factor, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def join_words(rng: np.random.Generator, pieces: list[np.ndarray], gap: float) -> np.ndarray:
+    """Words behind one another with pauses of 0 to ``gap`` seconds and unequal loudness."""
+    parts: list[np.ndarray] = []
+    for i, piece in enumerate(pieces):
+        if i:
+            pause = rng.uniform(0.0, gap) * rng.uniform(0.3, 1.0)
+            parts.append(np.zeros(int(pause * RATE), np.float32))
+        parts.append(piece * np.float32(rng.uniform(0.5, 1.0)))
+    return np.concatenate(parts)
+
+
+class Composer:
+    """Makes windows out of recordings."""
+
+    def __init__(self, recordings: Recordings) -> None:
+        self.recordings = recordings
+        self.people = list(recordings.speakers("person").values())
+        words = recordings.speakers("word")
+        self.digit_voices = [w for w in words.values() if len(w) >= 10]
+        self.words = recordings.by_group["word"]
+        limit = {"phrase": recordings.by_group["phrase"], "string": recordings.by_group["string"]}
+        self.sorted = {}
+        for group, indices in limit.items():
+            sizes = np.array([recordings.entries[i]["samples"] for i in indices])
+            order = np.argsort(sizes, kind="stable")
+            self.sorted[group] = (np.array(indices)[order], sizes[order])
+
+    def _spoken_words(
+        self, rng: np.random.Generator, voice: dict[str, list[int]], budget: float, speed: float
+    ) -> Utterance:
+        """A string of random words of one voice, at most ``budget`` seconds long."""
+        gap = float(rng.choice([0.02, 0.15, 0.4, 0.4]))
+        known = list(voice)
+        pieces: list[np.ndarray] = []
+        texts: list[str] = []
+        total, wanted = 0.0, int(rng.integers(1, 11))
+        while len(pieces) < wanted:
+            word = known[rng.integers(len(known))]
+            piece = self.recordings.samples(int(rng.choice(voice[word])))
+            piece = change_speed(piece, speed * rng.uniform(0.95, 1.05))
+            total += len(piece) / RATE + gap * 0.5
+            if total > budget and pieces:
+                break
+            pieces.append(piece)
+            texts.append(word)
+        return Utterance(join_words(rng, pieces, gap), " ".join(texts))
+
+    def _continuous(self, rng: np.random.Generator, group: str, budget: float) -> Utterance:
+        indices, sizes = self.sorted[group]
+        fitting = int(np.searchsorted(sizes, budget * RATE))
+        index = int(indices[rng.integers(0, max(1, fitting))])
+        samples = self.recordings.samples(index)
+        if rng.random() < 0.5:
+            samples = change_speed(samples, rng.uniform(0.9, 1.12))
+        return Utterance(samples, self.recordings.entries[index]["text"])
+
+    def _salad(self, rng: np.random.Generator, budget: float) -> Utterance:
+        """Random words by random voices."""
+        picks = [int(rng.choice(self.words)) for _ in range(rng.integers(1, 5))]
+        pieces: list[np.ndarray] = []
+        texts: list[str] = []
+        total = 0.0
+        for index in picks:
+            total += self.recordings.entries[index]["samples"] / RATE + 0.1
+            if total > budget and pieces:
+                break
+            pieces.append(self.recordings.samples(index))
+            texts.append(self.recordings.entries[index]["text"])
+        return Utterance(join_words(rng, pieces, 0.3), " ".join(texts))
+
+    def _scrap(self, rng: np.random.Generator, *, end: bool) -> np.ndarray:
+        """What is left of a word that a window's edge cut through: at most its last, or first,
+        quarter. It is no word any more and is not written."""
+        group = "person" if rng.random() < 0.5 else "word"
+        samples = self.recordings.samples(int(rng.choice(self.recordings.by_group[group])))
+        size = int(len(samples) * rng.uniform(0.05, 0.25))
+        return samples[-size:] if end else samples[:size]
+
+    def utterance(self, rng: np.random.Generator, budget: float) -> Utterance:
+        """Something said in at most about ``budget`` seconds."""
+        kind = rng.random()
+        if kind < 0.26:
+            person = self.people[rng.integers(len(self.people))]
+            speech = self._spoken_words(rng, person, budget, rng.uniform(0.82, 1.25))
+            if rng.random() < 0.12 and budget > 2.0:
+                carrier = self._continuous(rng, "phrase", budget / 2)
+                joined = join_words(rng, [carrier.samples, speech.samples], 0.3)
+                return Utterance(joined, f"{carrier.text} {speech.text}")
+            return speech
+        if kind < 0.34:
+            voice = self.digit_voices[rng.integers(len(self.digit_voices))]
+            return self._spoken_words(rng, voice, budget, rng.uniform(0.85, 1.2))
+        if kind < 0.44:
+            return self._continuous(rng, "string", budget)
+        if kind < 0.95:
+            return self._continuous(rng, "phrase", budget)
+        return self._salad(rng, budget)
+
+    def window(self, rng: np.random.Generator, seconds: float) -> Window:
+        """Up to about ``seconds`` of audio: silence, utterances, silence; or no speech at all."""
+        if rng.random() < 0.07:
+            length = int(rng.uniform(0.3, max(0.5, seconds)) * RATE)
+            return Window(no_speech(rng, length), [])
+        lead = rng.uniform(0.0, min(1.0, seconds * 0.2)) * (rng.random() < 0.8)
+        if seconds > 6.0 and rng.random() < 0.15:
+            lead = rng.uniform(1.0, seconds / 2)
+        parts = [np.zeros(int(lead * RATE), np.float32)]
+        if lead > 0.1 and rng.random() < 0.2:
+            scrap = self._scrap(rng, end=True)[: len(parts[0])]
+            parts[0][: len(scrap)] = scrap
+        segments: list[tuple[float, float, str]] = []
+        at = len(parts[0])
+        several = rng.random() < (0.5 if seconds < 3.0 else 0.85)
+        while True:
+            speech = self.utterance(rng, max(0.4, seconds - at / RATE))
+            samples = speech.samples
+            if rng.random() < 0.15:
+                samples = samples[int(rng.uniform(0, 0.05) * RATE) :]
+            segments.append((at / RATE, (at + len(samples)) / RATE, speech.text))
+            parts.append(samples)
+            at += len(samples)
+            pause = rng.uniform(0.55, 1.3)
+            if not several or at / RATE + pause + 0.8 > seconds:
+                break
+            parts.append(np.zeros(int(pause * RATE), np.float32))
+            at += len(parts[-1])
+        left = max(0.0, seconds - at / RATE)
+        trail = rng.uniform(0.0, min(1.0, left)) * (rng.random() < 0.5)
+        parts.append(np.zeros(int(trail * RATE), np.float32))
+        if trail > 0.1 and rng.random() < 0.2:
+            scrap = self._scrap(rng, end=False)[: len(parts[-1])]
+            parts[-1][len(parts[-1]) - len(scrap) :] = scrap
+        return Window(np.concatenate(parts), segments)
+
+
+class Labels:
+    """Turns windows into token sequences and targets."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.tokenizer = get_tokenizer(True, language="en", task="transcribe")
+
+    def _prompt(self, rng: np.random.Generator, texts: list[str], longest: int) -> list[int]:
+        kind = rng.random()
+        if kind > 0.25 or not texts:
+            return []
+        wanted = int(rng.integers(1, longest))
+        tokens: list[int] = []
+        while len(tokens) < wanted:
+            tokens += self.tokenizer.encode(" " + texts[rng.integers(len(texts))])
+        tokens = tokens[-wanted:]
+        if rng.random() < 0.2:  # words that the model does not know
+            tokens = [t if rng.random() < 0.7 else -1 for t in tokens]
+        return [self.tokenizer.sot_prev, *tokens]
+
+    def sequence(
+        self,
+        rng: np.random.Generator,
+        window: Window,
+        time_scale: float,
+        others: list[str],
+        longest_prompt: int,
+    ) -> tuple[list[int], list[int]]:
+        """Input tokens and targets (``IGNORED`` where nothing is learned), compact numbers.
+
+        ``time_scale`` is what the times of the window are multiplied by.
+        """
+        t = self.tokenizer
+        prompt = self._prompt(rng, others, longest_prompt)
+        stamps = rng.random() < 0.6
+        tokens = [t.sot, t.to_language_token("en"), t.transcribe]
+        if not stamps:
+            tokens.append(t.no_timestamps)
+        if stamps and not window.segments:
+            tokens.append(t.timestamp_begin)
+        for begin, end, text in window.segments:
+            words = t.encode(" " + text)
+            first, last = (t.timestamp_begin + round(x * time_scale / 0.02) for x in (begin, end))
+            tokens += [first, *words, min(last, t.timestamp_begin + 1500)] if stamps else words
+        tokens.append(t.eot)
+        targets = list(tokens)
+        if not window.segments:
+            targets[1] = t.no_speech
+            targets[2] = -2
+            if not stamps:
+                targets[3] = -2
+        inputs = [*prompt, *tokens[:-1]]
+        wanted = [-2] * len(prompt) + targets[1:]
+        compact = self.vocabulary.compact
+        return [compact(x) for x in inputs], [IGNORED if x == -2 else compact(x) for x in wanted]
+
+
+class Batches(IterableDataset):
+    """Endless batches from ``start`` on: (mel, tokens, targets)."""
+
+    def __init__(self, folder: Path, plan: Any, seed: int, start: int = 0) -> None:
+        super().__init__()
+        self.folder, self.plan, self.seed, self.start = folder, plan, seed, start
+
+    def _prepare(self) -> None:
+        torch.set_num_threads(1)
+        self.recordings = Recordings(self.folder)
+        self.composer = Composer(self.recordings)
+        self.labels = Labels(Vocabulary.of_grammar())
+        rng = np.random.default_rng(self.seed)
+        tracks = [noise(rng, 90 * RATE) for _ in range(24)]
+        for _ in range(8):
+            picks = rng.choice(self.recordings.by_group["phrase"], 300)
+            tracks.append(babble(rng, [self.recordings.samples(int(i)) for i in picks], 90 * RATE))
+        for _ in range(3):
+            tracks.append(no_speech(rng, 90 * RATE, "music") * 4)
+        self.augmenter = Augmenter(np.stack(tracks))
+        phrases = self.recordings.by_group["phrase"][:4000]
+        self.texts = [self.recordings.entries[i]["text"] for i in phrases]
+
+    def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, 80, frames) bfloat16 mel, (B, T) tokens, (B, T) targets."""
+        rng = np.random.default_rng([self.seed, number])
+        torch.manual_seed(self.seed * 1_000_003 + number)
+        stage: Stage = self.plan(number, rng)
+        hop = 160 if stage.easy else int(rng.choice(HOPS))
+        # With another hop the audio plays slower or faster: keep its length in frames.
+        seconds = stage.seconds * hop / 160
+        lengths_s = [
+            seconds * (rng.uniform(0.05, 1.0) if stage.full else 1.0) for _ in range(stage.rows)
+        ]
+        windows = [self.composer.window(rng, length) for length in lengths_s]
+        longest = max(len(w.samples) for w in windows)
+        frames = -(-(longest // hop + 100) // 50) * 50 + 50 * int(rng.random() < 0.3)
+        frames = 3000 if stage.full else int(np.clip(frames, 150, 3000))
+        samples = np.zeros((stage.rows, frames * hop), np.float32)
+        lengths = np.zeros(stage.rows, np.int64)
+        for row, window in enumerate(windows):
+            lengths[row] = min(len(window.samples), frames * hop)
+            samples[row, : lengths[row]] = window.samples[: lengths[row]]
+        mel = self.augmenter(rng, samples, lengths, hop, easy=stage.easy)
+        prompt = 200 if stage.seconds > 8.0 and rng.random() < 0.2 else 12
+        made = [self.labels.sequence(rng, w, 160 / hop, self.texts, prompt) for w in windows]
+        width = max(len(tokens) for tokens, _ in made)
+        tokens = torch.zeros(stage.rows, width, dtype=torch.long)
+        targets = torch.full((stage.rows, width), IGNORED)
+        for row, (inputs, wanted) in enumerate(made):
+            tokens[row, : len(inputs)] = torch.tensor(inputs)
+            targets[row, : len(wanted)] = torch.tensor(wanted)
+        return mel.bfloat16(), tokens, targets
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        self._prepare()
+        number = self.start
+        while True:
+            yield self.batch(number)
+            number += 1

@@ -1,0 +1,295 @@
+"""Make the training and evaluation recordings: synthetic voices, and people saying digits.
+
+    python -m training.synthesise --fsdd fsdd_5speakers.tar.gz --out training/data
+
+Needs the programs espeak-ng and flite; festival's voices are used where they are installed. Writes
+``audio.i16`` (16 kHz, 16 bits, all recordings behind one another, silence at both ends cut off) and
+``index.json``, one entry per recording: offset, samples, text, group (what it is for), voice.
+The same seed and programs make the same files. About 8 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import wave
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from training.grammar import DIGITS, Grammar, digit_words
+
+RATE = 16_000
+HELD_OUT_SPEAKER = "jackson"
+HELD_OUT_VARIANTS = ("m7", "f4")
+HELD_OUT_FLITE = "rms"
+UNSEEN_RECORDINGS = 5
+"""Recordings numbered 0 to 4 of each digit and speaker are kept for evaluation."""
+
+ACCENTS = (
+    "en-us en-us en-us en-us-nyc en-gb en-gb en-gb-x-rp en-gb-scotland en-gb-x-gbclan "
+    "en-gb-x-gbcwmd en-029"
+).split()
+VARIANTS = (
+    "Alex Alicia Andrea Andy Annie AnxiousAndy Denis Diogo Gene Gene2 Henrique Hugo Jacky Lee "
+    "Marco Mario Michael Mike Nguyen RicishayMax RicishayMax2 RicishayMax3 Storm Tweaky adam "
+    "anika antonio aunty belinda benjamin boris caleb croak david ed edward edward2 f1 f2 f3 f5 "
+    "grandma grandpa gustave iven iven2 iven3 iven4 john kaukovalta klatt klatt2 klatt3 klatt4 "
+    "klatt5 klatt6 linda m1 m2 m3 m4 m5 m6 m8 marcelo max michel miguel norbert pablo paul "
+    "pedro quincy rob robert sandro shelby steph steph2 steph3 travis victor whisper zac "
+).split()
+FLITE_VOICES = ("slt", "awb", "kal", "kal16")
+FESTIVAL_VOICES = {"ked": "voice_ked_diphone", "slt_hts": "voice_cmu_us_slt_arctic_hts"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording to make."""
+
+    text: str
+    group: str
+    engine: str
+    voice: str
+    options: tuple[str, ...] = ()
+
+
+def spoken(text: str) -> str:
+    """The text as a synthesiser reads it best."""
+    words = [{"A": "ay", "xray": "x-ray"}.get(word, word) for word in text.split()]
+    return " ".join(words)
+
+
+def read_wav(data: bytes) -> tuple[np.ndarray, int]:
+    """Samples (N,) float32 and rate of a mono 16-bit WAV, also one whose header lies on length."""
+    with wave.open(io.BytesIO(data)) as file:
+        rate = file.getframerate()
+    body = data[44 : 44 + (len(data) - 44) // 2 * 2]
+    return np.frombuffer(body, "<i2").astype(np.float32) / 32768, rate
+
+
+def resample(samples: np.ndarray, rate: int, target: int = RATE) -> np.ndarray:
+    """(N,) at ``rate`` to ``target`` Hz by cutting or extending the spectrum."""
+    if rate == target:
+        return samples
+    divisor = int(np.gcd(rate, target))
+    unit = rate // divisor
+    padded = np.pad(samples, (0, -len(samples) % unit + unit))
+    size = len(padded) // unit * (target // divisor)
+    spectrum = np.fft.rfft(padded)
+    wanted = np.zeros(size // 2 + 1, complex)
+    shared = min(len(spectrum), len(wanted))
+    wanted[:shared] = spectrum[:shared]
+    whole = np.fft.irfft(wanted, size) * (size / len(padded))
+    return whole[: round(len(samples) * target / rate)].astype(np.float32)
+
+
+def trim(samples: np.ndarray, below_peak_db: float = 36.0, keep: int = 320) -> np.ndarray:
+    """Cut what is quieter than the loudest 10 ms by ``below_peak_db`` off both ends."""
+    frames = len(samples) // 160
+    if frames < 3:
+        return samples
+    energy = (samples[: frames * 160].reshape(frames, 160) ** 2).mean(1)
+    loud = np.flatnonzero(energy > energy.max() * 10 ** (-below_peak_db / 10))
+    start, end = max(0, loud[0] * 160 - keep), (loud[-1] + 1) * 160 + keep
+    return samples[start:end]
+
+
+def _normal(samples: np.ndarray) -> np.ndarray:
+    """Trimmed, peak at 0.7, as 16-bit integers."""
+    samples = trim(samples - samples.mean())
+    peak = float(np.abs(samples).max()) if len(samples) else 0.0
+    return (samples * (0.7 / max(peak, 1e-4)) * 32767).astype(np.int16)
+
+
+def make(job: Job) -> np.ndarray | None:
+    """Run the synthesiser of ``job``; None if it gives nothing usable."""
+    if job.engine == "espeak":
+        command = ["espeak-ng", "-v", job.voice, *job.options, "--stdout", spoken(job.text)]
+        data = subprocess.run(command, capture_output=True, timeout=30, check=False).stdout
+    else:
+        with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+            command = ["flite", "-voice", job.voice, *job.options, "-t", spoken(job.text)]
+            subprocess.run([*command, "-o", file.name], timeout=30, check=False)
+            data = Path(file.name).read_bytes()
+    if len(data) < 2000:
+        return None
+    samples, rate = read_wav(data)
+    pcm = _normal(resample(samples, rate))
+    return pcm if 0.08 * RATE < len(pcm) < 20 * RATE else None
+
+
+def espeak_voice(rng: random.Random, variants: list[str]) -> tuple[str, tuple[str, ...]]:
+    """A voice of espeak-ng with its options: accent, speaker, speed, pitch, range of pitch."""
+    accent = rng.choice(ACCENTS)
+    voice = accent if rng.random() < 0.06 else f"{accent}+{rng.choice(variants)}"
+    speed, pitch = rng.randint(115, 215), rng.randint(15, 85)
+    return voice, ("-s", str(speed), "-p", str(pitch))
+
+
+def flite_options(rng: random.Random) -> tuple[str, ...]:
+    """Speed and pitch of flite."""
+    stretch = f"duration_stretch={rng.uniform(0.75, 1.3):.2f}"
+    return ("--setf", stretch, "--setf", f"int_f0_target_mean={rng.randint(80, 220)}")
+
+
+def digit_string(rng: random.Random) -> str:
+    """2 to 8 digits in text form, sometimes in groups with a pause between them."""
+    words = digit_words(rng, rng.randint(2, 8), plain=rng.random() < 0.7).split()
+    if rng.random() < 0.4 and len(words) > 3:
+        cut = rng.randint(2, len(words) - 1)
+        words[cut - 1] += ","
+    return " ".join(words)
+
+
+def training_jobs(rng: random.Random, grammar: Grammar, scale: float) -> Iterator[Job]:
+    """All recordings to train on, in a random order of voices."""
+
+    def count(n: int) -> int:
+        return max(1, int(n * scale))
+
+    for _ in range(count(13000)):
+        yield Job(grammar.sentence(rng), "phrase", "espeak", *espeak_voice(rng, VARIANTS))
+    for _ in range(count(7000)):
+        yield Job(digit_string(rng), "string", "espeak", *espeak_voice(rng, VARIANTS))
+    for _ in range(count(800)):
+        voice = espeak_voice(rng, VARIANTS)
+        for word in [*DIGITS, "oh"]:
+            yield Job(word, "word", "espeak", *voice)
+    words = [word.upper() if len(word) == 1 else word for word in grammar.words()]
+    for _ in range(count(12)):
+        for word in words:
+            yield Job(word, "word", "espeak", *espeak_voice(rng, VARIANTS))
+    for voice_name in FLITE_VOICES:
+        for _ in range(count(700)):
+            yield Job(grammar.sentence(rng), "phrase", "flite", voice_name, flite_options(rng))
+        for _ in range(count(500)):
+            yield Job(digit_string(rng), "string", "flite", voice_name, flite_options(rng))
+        for _ in range(count(25)):
+            options = flite_options(rng)
+            for word in [*DIGITS, "oh"]:
+                yield Job(word, "word", "flite", voice_name, options)
+
+
+def evaluation_jobs(rng: random.Random, grammar: Grammar) -> Iterator[Job]:
+    """Recordings of held-out voices (known templates) and held-out templates (known voices)."""
+    for i in range(240):
+        text = digit_string(rng) if i % 3 == 0 else grammar.sentence(rng)
+        if i % 2:
+            yield Job(text, "eval-voice", "flite", HELD_OUT_FLITE, flite_options(rng))
+        else:
+            yield Job(text, "eval-voice", "espeak", *espeak_voice(rng, list(HELD_OUT_VARIANTS)))
+    for i in range(240):
+        text = grammar.sentence(rng, held_out=True)
+        if i % 4 == 0:
+            voice = rng.choice(FLITE_VOICES)
+            yield Job(text, "eval-template", "flite", voice, flite_options(rng))
+        else:
+            yield Job(text, "eval-template", "espeak", *espeak_voice(rng, VARIANTS))
+
+
+def festival(
+    rng: random.Random, grammar: Grammar, scale: float
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Recordings by festival's voices, one run of the program for each voice."""
+    if shutil.which("festival") is None:
+        return
+    for name, command in FESTIVAL_VOICES.items():
+        jobs = [Job(grammar.sentence(rng), "phrase", "festival", name) for _ in range(600)]
+        jobs += [Job(digit_string(rng), "string", "festival", name) for _ in range(300)]
+        jobs += [Job(word, "word", "festival", name) for word in [*DIGITS, "oh"] * 3]
+        jobs = jobs[: max(5, int(len(jobs) * scale))]
+        with tempfile.TemporaryDirectory() as folder:
+            script = [f"({command})"]
+            for i, job in enumerate(jobs):
+                stretch = f"(Parameter.set 'Duration_Stretch {rng.uniform(0.8, 1.25):.2f})"
+                text = spoken(job.text).replace('"', "")
+                save = f'(utt.save.wave (utt.synth (Utterance Text "{text}")) "{folder}/{i}.wav")'
+                script += [stretch, save]
+            Path(folder, "all.scm").write_text("\n".join(script), encoding="utf-8")
+            subprocess.run(["festival", "-b", f"{folder}/all.scm"], check=False, timeout=900)
+            for i, job in enumerate(jobs):
+                path = Path(folder, f"{i}.wav")
+                if path.exists():
+                    samples, rate = read_wav(path.read_bytes())
+                    yield job, _normal(resample(samples, rate))
+
+
+def people(archive: Path) -> Iterator[tuple[Job, np.ndarray]]:
+    """FSDD's recordings: groups "person" (training), "eval-seen" and "eval-unheard"."""
+    with tarfile.open(archive) as tar:
+        for member in sorted(tar.getmembers(), key=lambda item: item.name):
+            parts = Path(member.name).stem.split("_")
+            file = tar.extractfile(member)
+            if file is None or len(parts) != 3:
+                continue
+            digit, speaker, number = parts
+            group = "eval-seen" if int(number) < UNSEEN_RECORDINGS else "person"
+            if speaker == HELD_OUT_SPEAKER:
+                group = "eval-unheard"
+            samples, rate = read_wav(file.read())
+            job = Job(DIGITS[int(digit)], group, "fsdd", speaker)
+            yield job, _normal(resample(samples, rate))
+
+
+class Store:
+    """Writes the recordings and their index."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.file = (folder / "audio.i16").open("wb")
+        self.entries: list[dict[str, object]] = []
+        self.offset = 0
+
+    def add(self, job: Job, pcm: np.ndarray) -> None:
+        """Append one recording."""
+        text = job.text.replace(",", "").lower()
+        voice = " ".join([job.engine, job.voice, *job.options])
+        entry = {"offset": self.offset, "samples": len(pcm), "text": text}
+        self.entries.append({**entry, "group": job.group, "voice": voice})
+        self.file.write(pcm.tobytes())
+        self.offset += len(pcm)
+
+    def close(self) -> None:
+        """Write the index."""
+        self.file.close()
+        (self.folder / "index.json").write_text(json.dumps(self.entries), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--fsdd", type=Path, required=True, help="fsdd_5speakers.tar.gz")
+    parser.add_argument("--out", type=Path, default=Path("training/data"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the training recordings")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    args = parser.parse_args()
+    rng, grammar, store = random.Random(args.seed), Grammar(), Store(args.out)
+    for job, pcm in people(args.fsdd):
+        store.add(job, pcm)
+    jobs = [*evaluation_jobs(rng, grammar), *training_jobs(rng, grammar, args.scale)]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        for i, (job, made) in enumerate(zip(jobs, pool.map(make, jobs, chunksize=64), strict=True)):
+            if made is not None:
+                store.add(job, made)
+            if i % 1000 == 0:
+                print(f"\r{i} of {len(jobs)} recordings", end="", flush=True)
+    for job, pcm in festival(rng, grammar, args.scale):
+        store.add(job, pcm)
+    store.close()
+    print(f"\r{len(store.entries)} recordings, {store.offset / RATE / 3600:.2f} hours")
+
+
+if __name__ == "__main__":
+    main()
