@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aii.audio.pcm import slin_to_float
 from aii.decoding import (
     DecodingOptions,
     compression_ratio,
@@ -13,6 +14,8 @@ from aii.decoding import (
     detect_language,
     encode,
 )
+from aii.mel import log_mel_spectrogram
+from aii.resources import asset
 
 
 @pytest.mark.parametrize(
@@ -38,8 +41,10 @@ def test_bad_options(tiny_model, options, message) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 3, "patience": 0.4}, {"beam_size": 2}])
 def test_a_batch_gives_each_what_it_gets_alone(embedded_model, options) -> None:
-    torch.manual_seed(2)
-    mel = torch.randn(4, 80, 300) * 0.3
+    samples = slin_to_float(asset("sample_call.slin").read_bytes())
+    mel = torch.stack(
+        [log_mel_spectrogram(samples[i : i + 48_000]) for i in range(0, 256_000, 64_000)]
+    )
     options = DecodingOptions(sample_len=30, fp16=False, **options)
     together = decode(embedded_model, mel, options)
     alone = [decode(embedded_model, one, options) for one in mel]
