@@ -6,6 +6,7 @@ bars are the times that ``aii.timing`` reads off it.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -70,9 +71,9 @@ def word_attention(
         InputError: nothing is said there, or the recording ends before ``start``.
     """
     samples = audio if isinstance(audio, np.ndarray) else load_audio(audio)
-    first = round(start * SAMPLE_RATE)
+    first = round(start * SAMPLE_RATE) if 0 <= start < math.inf else len(samples)
     samples = samples[first : first + window_frames(model) * HOP_LENGTH]
-    if start < 0 or len(samples) < 4 * HOP_LENGTH:
+    if len(samples) < 4 * HOP_LENGTH:
         raise InputError(f"the recording has no audio at {start:g} s; choose another --start")
     window = transcribe_window(model, samples, options)
     tokenizer = get_tokenizer(

@@ -180,10 +180,16 @@ def decode(
 
 @torch.no_grad()
 def decode_features(
-    model: Whisper, features: Tensor, options: DecodingOptions
+    model: Whisper,
+    features: Tensor,
+    options: DecodingOptions,
+    generator: torch.Generator | None = None,
 ) -> list[DecodingResult]:
-    """Decode encoded audio (B, S, D), which may have a shortened context; see :func:`decode`."""
-    task = _Task(model, options)
+    """Decode encoded audio (B, S, D), which may have a shortened context; see :func:`decode`.
+
+    ``generator`` draws at temperatures above 0, torch's global one where it is None.
+    """
+    task = _Task(model, options, generator)
     languages, probs = task.languages(features)
     if options.task == "lang_id":
         rows = zip(features, languages, probs or [], strict=True)
@@ -194,8 +200,11 @@ def decode_features(
 class _Task:
     """What the options mean for one model: the first tokens, the filters, the search."""
 
-    def __init__(self, model: Whisper, options: DecodingOptions) -> None:
+    def __init__(
+        self, model: Whisper, options: DecodingOptions, generator: torch.Generator | None
+    ) -> None:
         _check(options)
+        self.generator = generator
         self.model = model
         self.options = options
         self.tokenizer = get_tokenizer(
@@ -295,8 +304,13 @@ class _Task:
         options, eot = self.options, self.tokenizer.eot
         if options.beam_size is not None:
             return BeamSearch(audios, size=self.group, eot=eot, patience=options.patience)
-        rows = audios * self.group
-        return RowSearch(rows, group=self.group, eot=eot, temperature=options.temperature)
+        return RowSearch(
+            audios * self.group,
+            group=self.group,
+            eot=eot,
+            temperature=options.temperature,
+            generator=self.generator,
+        )
 
     def run(self, features: Tensor, languages: list[str]) -> list[DecodingResult]:
         """Decode all audios of (B, S, D) side by side."""

@@ -169,7 +169,12 @@ def resolve(name: str, download_root: str | os.PathLike[str] | None = None) -> P
             raise CheckpointError(str(error)) from error
     if name in MODELS:
         return _published(MODELS[name], cache_folder(download_root))
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise CheckpointError(f"{name}: {error}") from error
+    if not name:
+        raise CheckpointError("the model has no name; give one of aii models, or a path")
     if path.is_dir():
         raise CheckpointError(f"{name} is a folder; give the .pt file in OpenAI's format")
     if not path.exists():

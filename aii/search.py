@@ -54,14 +54,24 @@ class RowSearch:
         group: rows per audio.
         eot: the token that ends a transcript.
         temperature: divides the logits before drawing; 0 takes the maximum.
+        generator: what draws, None for torch's global one.
     """
 
-    def __init__(self, rows: int, *, group: int, eot: int, temperature: float) -> None:
+    def __init__(
+        self,
+        rows: int,
+        *,
+        group: int,
+        eot: int,
+        temperature: float,
+        generator: torch.Generator | None = None,
+    ) -> None:
         self.sampled: list[list[int]] = [[] for _ in range(rows)]
         self.done = False
         self._group = group
         self._eot = eot
         self._temperature = temperature
+        self._generator = generator
         self._sums = [0.0] * rows
         self._ended = [False] * rows
 
@@ -71,7 +81,7 @@ class RowSearch:
             picked = logits.argmax(dim=-1)
         else:
             odds = (logits / self._temperature).softmax(dim=-1)
-            picked = torch.multinomial(odds, 1, replacement=True)[:, 0]
+            picked = torch.multinomial(odds, 1, True, generator=self._generator)[:, 0]
         chosen = logits.gather(1, picked[:, None])[:, 0] - logits.logsumexp(dim=-1)
         tokens = picked.tolist()
         for row, (token, logprob) in enumerate(zip(tokens, chosen.tolist(), strict=True)):

@@ -160,6 +160,7 @@ def decode_with_fallback(
     compression_ratio_threshold: float | None = 2.4,
     logprob_threshold: float | None = -1.0,
     no_speech_threshold: float | None = 0.6,
+    generator: torch.Generator | None = None,
 ) -> DecodingResult:
     """Decode a window, again at higher temperatures while the result looks wrong.
 
@@ -168,6 +169,7 @@ def decode_with_fallback(
 
     Args:
         segment: (mels, frames) log-mel, padded, on any device.
+        generator: draws at temperatures above 0; None for torch's global one.
 
     Returns:
         The first result that passes, or the last one; ``passes`` counts all attempts.
@@ -185,7 +187,7 @@ def decode_with_fallback(
             attempt = replace(options, temperature=temperature, beam_size=None, patience=None)
         else:
             attempt = replace(options, temperature=temperature, best_of=None)
-        result = decode_features(model, features, attempt)[0]
+        result = decode_features(model, features, attempt, generator)[0]
         passes += result.passes
         repeats = _above(result.compression_ratio, compression_ratio_threshold)
         unsure = _below(result.avg_logprob, logprob_threshold)
@@ -322,19 +324,19 @@ def transcribe_mel(
     size = mel.shape[-1]
     context = audio_context_frames(model, size * HOP_LENGTH, options.audio_context)
     padded = pad_or_trim(mel, context)
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices, enabled=options.seed is not None):
-        if options.seed is not None:
-            torch.manual_seed(options.seed)
-        result = decode_with_fallback(
-            model,
-            padded,
-            replace(options.decoding, prompt=list(prompt)),
-            temperatures=options.temperatures,
-            compression_ratio_threshold=options.compression_ratio_threshold,
-            logprob_threshold=options.logprob_threshold,
-            no_speech_threshold=options.no_speech_threshold,
-        )
+    generator = None
+    if options.seed is not None:
+        generator = torch.Generator(model.device).manual_seed(options.seed)
+    result = decode_with_fallback(
+        model,
+        padded,
+        replace(options.decoding, prompt=list(prompt)),
+        temperatures=options.temperatures,
+        compression_ratio_threshold=options.compression_ratio_threshold,
+        logprob_threshold=options.logprob_threshold,
+        no_speech_threshold=options.no_speech_threshold,
+        generator=generator,
+    )
     if is_silent(
         result,
         no_speech_threshold=options.no_speech_threshold,

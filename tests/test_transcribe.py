@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +89,7 @@ def _decode(monkeypatch: pytest.MonkeyPatch, model, results: list[DecodingResult
     """Run the fallback over prepared results; return what was chosen and the options tried."""
     tried: list[DecodingOptions] = []
 
-    def prepared(_model, _features, options):
+    def prepared(_model, _features, options, generator=None):
         tried.append(options)
         return [replace(results[len(tried) - 1], temperature=options.temperature)]
 
@@ -343,3 +344,12 @@ def test_seed_makes_drawing_repeatable(tiny_model) -> None:
     assert _transcribe(tiny_model, samples, seed=3, **options) == first
     assert _transcribe(tiny_model, samples, seed=4, **options) != first
     assert _transcribe(tiny_model, samples, **options) != first
+
+
+def test_a_seed_holds_whatever_other_threads_draw(tiny_model) -> None:
+    samples = _noise(3)
+    options = {"temperature": 0.7, "language": "en", "sample_len": 20, "seed": 5}
+    alone = _transcribe(tiny_model, samples, **options)
+    with ThreadPoolExecutor(3) as pool:
+        together = [pool.submit(_transcribe, tiny_model, samples, **options) for _ in range(6)]
+    assert all(other.result() == alone for other in together)

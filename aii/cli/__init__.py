@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 we or something we depend on failed, 2 what was asked for 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -52,6 +53,9 @@ def version() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv[1:]`` when None) and return the exit code."""
     args = build_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a word or file name must not end the command
+            stream.reconfigure(errors="replace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line_warning

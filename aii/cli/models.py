@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from aii.download import file_sha256
-from aii.errors import CheckpointError
+from aii.errors import CheckpointError, InputError
 from aii.hub import EMBEDDED, MODELS, cache_folder, local_file, resolve
 
 
@@ -41,9 +42,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{name}: {resolve(name, args.model_dir)}")
         return 0
     if args.action == "verify":
-        for name in args.names:
-            print(f"{name}: {_verify(name, args.model_dir)}")
-        return 0
+        sound = [_report(name, args.model_dir) for name in args.names]
+        return 0 if all(sound) else 2
     _list(args.model_dir)
     return 0
 
@@ -57,6 +57,16 @@ def _list(model_dir: str | None) -> None:
         path = local_file(name, model_dir)
         here = _megabytes(path) if path.is_file() else "no"
         print(row.format(name, f"{model.parameters} M", here, path if path.is_file() else ""))
+
+
+def _report(name: str, model_dir: str | None) -> bool:
+    """Say whether one file is sound; a bad one does not keep the others from being looked at."""
+    try:
+        print(f"{name}: {_verify(name, model_dir)}", flush=True)
+    except InputError as error:
+        print(f"aii: error: {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return False
+    return True
 
 
 def _verify(name: str, model_dir: str | None) -> str:

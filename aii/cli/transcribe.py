@@ -290,8 +290,9 @@ def _for_model(model: Whisper, args: argparse.Namespace) -> dict[str, Any]:
     """The keywords of ``transcribe`` whose defaults are the model's to say."""
     from aii.windows import default_audio_context, parse_audio_context
 
-    context = default_audio_context(model)
-    if args.audio_context != "model":
+    if args.audio_context == "model":
+        context = default_audio_context(model)
+    else:
         context = parse_audio_context(args.audio_context)
     language = args.language or model.metadata.get("language")
     if not model.is_multilingual:

@@ -190,10 +190,7 @@ def hear(model: Whisper, request: DecodeRequest, defaults: Mapping[str, object])
     )
     text = str(options.get("initial_prompt") or "").strip()
     prompt = [*(tokenizer.encode(" " + text) if text else ()), *request.prompt]
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(SEED)
-        window = transcribe_window(model, request.samples, wanted, prompt=prompt)
+    window = transcribe_window(model, request.samples, wanted, prompt=prompt)
     pieces = [_segment(item, request) for item in window.segments]
     if options.get("keep_tail"):
         pieces += _tail(window, tokenizer, request)
@@ -217,7 +214,7 @@ def _window_options(request: DecodeRequest, options: Mapping[str, Any]) -> Windo
     if unknown := sorted(set(options) - _DECODING - _WINDOW - _OURS):
         raise InputError(f"no option of a request is called {unknown[0]!r}")
     decoding = {name: options[name] for name in options.keys() & _DECODING}
-    window = {name: options[name] for name in options.keys() & _WINDOW}
+    window = {"seed": SEED, **{name: options[name] for name in options.keys() & _WINDOW}}
     prefix = list(request.prefix) or None
     return WindowOptions(DecodingOptions(task=request.task, prefix=prefix, **decoding), **window)
 

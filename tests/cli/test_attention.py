@@ -64,7 +64,7 @@ def test_window_begins_where_it_is_told(embedded_model, sample_call) -> None:
     np.testing.assert_array_equal(later.matrix, direct.matrix)
 
 
-@pytest.mark.parametrize("start", [-1.0, 10.0, 99.0])
+@pytest.mark.parametrize("start", [-1.0, 10.0, 99.0, float("nan"), float("inf")])
 def test_no_audio_there(embedded_model, start: float) -> None:
     with pytest.raises(InputError, match="no audio at"):
         word_attention(embedded_model, np.zeros(160000, np.float32), OPTIONS, start=start)

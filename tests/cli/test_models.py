@@ -62,3 +62,20 @@ def test_verify_by_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (tmp_path / "page.pt").write_bytes(b"<html>")
     assert main(["models", "verify", str(tmp_path / "page.pt")]) == 2
     assert "is a web page" in capsys.readouterr().err
+
+
+def test_verify_goes_on_behind_a_bad_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.pt").write_text("<html>")
+    assert main(["models", "verify", str(tmp_path / "page.pt"), "embedded"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("aii: error: ")
+    assert said.err.count("\n") == 1
+    assert said.out.startswith("embedded: sound")
+
+
+@pytest.mark.parametrize("name", ["", "~nobody-of-this-name/x.pt"])
+def test_impossible_names_are_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "verify", name]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
