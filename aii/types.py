@@ -51,6 +51,28 @@ class Segment:
     words: tuple[Word, ...] = ()
 
 
+@dataclass(frozen=True)
+class AttentionStop:
+    """Stop decoding where the attention comes too near to the end of the audio (AlignAtt).
+
+    The rule of Simul-Whisper, arXiv 2406.10052. All
+    numbers are encoder frames of 20 ms, counted from the first sample of the request.
+
+    Attributes:
+        threshold: a token that attends to one of the last ``threshold`` frames of the audio is
+            dropped, and decoding stops before it.
+        last_frame: the frame that the last token of the update before attended to.
+        rewind: new tokens are thrown away when one attends more than this before ``last_frame``;
+            None never does (the last chunk of a call).
+        max_tokens: new tokens at most.
+    """
+
+    threshold: int = 25
+    last_frame: int = 0
+    rewind: int | None = 200
+    max_tokens: int = 200
+
+
 @dataclass(frozen=True, eq=False)
 class DecodeRequest:
     """Ask the engine what is spoken in some samples.
@@ -64,6 +86,9 @@ class DecodeRequest:
         task: "transcribe" or "translate".
         prompt: tokens of the text before the samples; context, never part of the result.
         prefix: tokens with which the result must begin.
+        draft: tokens that the result probably has (timestamps included, already shifted to this
+            request's start); they make decoding faster and never change what comes out.
+        stop: AlignAtt's rule of when to stop; None decodes to the end.
         options: further decoding options by their names in ``DecodingOptions`` (plus
             ``word_timestamps`` and the thresholds of ``transcribe``).
         deadline: clock reading (seconds) by which the answer is wanted; earliest goes first.
@@ -77,6 +102,8 @@ class DecodeRequest:
     task: str = "transcribe"
     prompt: tuple[int, ...] = ()
     prefix: tuple[int, ...] = ()
+    draft: tuple[int, ...] = ()
+    stop: AttentionStop | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     deadline: float = float("inf")
 
@@ -110,6 +137,9 @@ class Hypothesis:
             begin (as Whisper's ``seek`` moves).
         passes: forward passes of the decoder that it took.
         temperature: the sampling temperature of the accepted attempt.
+        stopped: why decoding ended: "end" (the model said so), "attention" (``AttentionStop``),
+            "rewind" (likewise, the new tokens were thrown away) or "limit" (too many tokens).
+        removed: what guards took away, a line each.
         timing: where the time went.
     """
 
@@ -123,6 +153,8 @@ class Hypothesis:
     advance: float = 0.0
     passes: int = 0
     temperature: float = 0.0
+    stopped: str = "end"
+    removed: tuple[str, ...] = ()
     timing: Timing = Timing()
 
     @property

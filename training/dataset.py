@@ -109,9 +109,9 @@ class Composer:
         words = recordings.speakers("word")
         self.digit_voices = [w for w in words.values() if len(w) >= 10]
         self.words = recordings.by_group["word"]
-        limit = {"phrase": recordings.by_group["phrase"], "string": recordings.by_group["string"]}
         self.sorted = {}
-        for group, indices in limit.items():
+        for group in ("phrase", "jumble", "string"):
+            indices = recordings.by_group[group]
             sizes = np.array([recordings.entries[i]["samples"] for i in indices])
             order = np.argsort(sizes, kind="stable")
             self.sorted[group] = (np.array(indices)[order], sizes[order])
@@ -181,9 +181,11 @@ class Composer:
         if kind < 0.34:
             voice = self.digit_voices[rng.integers(len(self.digit_voices))]
             return self._spoken_words(rng, voice, budget, rng.uniform(0.85, 1.2))
-        if kind < 0.44:
+        if kind < 0.42:
             return self._continuous(rng, "string", budget)
-        if kind < 0.95:
+        if kind < 0.65:
+            return self._continuous(rng, "jumble", budget)
+        if kind < 0.94:
             return self._continuous(rng, "phrase", budget)
         return self._salad(rng, budget)
 
@@ -244,6 +246,21 @@ class Labels:
             tokens = [t if rng.random() < 0.7 else -1 for t in tokens]
         return [self.tokenizer.sot_prev, *tokens]
 
+    def _misheard(self, rng: np.random.Generator, tokens: list[int]) -> list[int]:
+        """Half of the sequences get a tenth of their words' tokens wrong.
+
+        What comes next must be heard, not guessed from the words before.
+        """
+        if rng.random() < 0.5:
+            return tokens
+        texts, eot = self.vocabulary.used[: self.vocabulary.texts], self.tokenizer.eot
+        wrong = rng.random(len(tokens)) < 0.1
+        picks = rng.integers(0, len(texts), len(tokens))
+        return [
+            texts[pick] if bad and token < eot else token
+            for token, bad, pick in zip(tokens, wrong, picks, strict=True)
+        ]
+
     def sequence(
         self,
         rng: np.random.Generator,
@@ -275,7 +292,7 @@ class Labels:
             targets[2] = -2
             if not stamps:
                 targets[3] = -2
-        inputs = [*prompt, *tokens[:-1]]
+        inputs = [*prompt, *self._misheard(rng, tokens[:-1])]
         wanted = [-2] * len(prompt) + targets[1:]
         compact = self.vocabulary.compact
         return [compact(x) for x in inputs], [IGNORED if x == -2 else compact(x) for x in wanted]

@@ -182,6 +182,22 @@ class Grammar:
         templates = self.held_out if held_out else self.templates
         return self.expand(rng.choice(templates), rng)
 
+    def jumble(self, rng: random.Random) -> str:
+        """Pieces of sentences and single words in no order: to be heard, it cannot be guessed.
+
+        Letters to spell stay in upper case.
+        """
+        known = self.words()
+        pieces: list[str] = []
+        for _ in range(rng.randint(1, 5)):
+            if rng.random() < 0.4:
+                pieces += rng.choices(known, k=rng.randint(1, 2))
+                continue
+            words = self.sentence(rng).split()
+            start = rng.randrange(len(words))
+            pieces += words[start : start + rng.randint(1, 4)]
+        return " ".join(piece.upper() if len(piece) == 1 else piece for piece in pieces)
+
     def words(self) -> list[str]:
         """Every word that a training sentence can hold, sorted."""
         found: set[str] = set()

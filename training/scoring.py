@@ -44,6 +44,29 @@ def sentences(recordings: Recordings, group: str, count: int) -> list[tuple[np.n
     ]
 
 
+def long_windows(
+    recordings: Recordings, count: int, seconds: float, seed: int
+) -> list[tuple[np.ndarray, str]]:
+    """Windows of up to ``seconds``, full of held-out voices' and seen speakers' utterances."""
+    rng = np.random.default_rng(seed)
+    pool = digit_strings(recordings, "eval-seen", 40, seed)
+    pool += sentences(recordings, "eval-voice", 120)
+    made = []
+    for _ in range(count):
+        pieces: list[np.ndarray] = []
+        texts: list[str] = []
+        total = 0
+        while True:
+            samples, text = pool[rng.integers(len(pool))]
+            total += len(samples) + RATE // 2
+            if total > seconds * RATE:
+                break
+            pieces += [samples, np.zeros(int(rng.uniform(0.1, 0.5) * RATE), np.float32)]
+            texts.append(text)
+        made.append((np.concatenate(pieces), " ".join(texts)))
+    return made
+
+
 class QuickCheck:
     """Word error rates of small sets with plain greedy decoding on the compact vocabulary."""
 
@@ -56,6 +79,7 @@ class QuickCheck:
             "seen": digit_strings(recordings, "eval-seen", count, 8),
             "voice": sentences(recordings, "eval-voice", count),
             "template": sentences(recordings, "eval-template", count),
+            "long": long_windows(recordings, 12, 22.0, 9),
         }
 
     @torch.inference_mode()
@@ -71,7 +95,7 @@ class QuickCheck:
         prompt = [t.sot, t.to_language_token("en"), t.transcribe, t.no_timestamps]
         tokens = torch.tensor([[self.vocabulary.compact(x) for x in prompt]] * len(clips))
         eot = self.vocabulary.compact(t.eot)
-        for _ in range(40):
+        for _ in range(180):
             tail = model.decoder(tokens, xa)[:, -1].argmax(-1)
             tail[(tokens == eot).any(1)] = eot
             tokens = torch.cat([tokens, tail[:, None]], 1)

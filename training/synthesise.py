@@ -26,7 +26,17 @@ from pathlib import Path
 
 import numpy as np
 
-from training.grammar import DIGITS, Grammar, digit_words
+from training.grammar import (
+    DIGITS,
+    LETTERS,
+    MONTHS,
+    ORDINALS,
+    SPELLING,
+    TEENS,
+    TENS,
+    Grammar,
+    digit_words,
+)
 
 RATE = 16_000
 HELD_OUT_SPEAKER = "jackson"
@@ -47,6 +57,7 @@ VARIANTS = (
     "klatt5 klatt6 linda m1 m2 m3 m4 m5 m6 m8 marcelo max michel miguel norbert pablo paul "
     "pedro quincy rob robert sandro shelby steph steph2 steph3 travis victor whisper zac "
 ).split()
+WEEKDAYS = "sunday monday tuesday wednesday thursday friday saturday".split()
 FLITE_VOICES = ("slt", "awb", "kal", "kal16")
 FESTIVAL_VOICES = {"ked": "voice_ked_diphone", "slt_hts": "voice_cmu_us_slt_arctic_hts"}
 
@@ -156,21 +167,34 @@ def training_jobs(rng: random.Random, grammar: Grammar, scale: float) -> Iterato
     def count(n: int) -> int:
         return max(1, int(n * scale))
 
-    for _ in range(count(13000)):
+    for _ in range(count(10000)):
         yield Job(grammar.sentence(rng), "phrase", "espeak", *espeak_voice(rng, VARIANTS))
-    for _ in range(count(7000)):
+    for _ in range(count(9000)):
+        yield Job(grammar.jumble(rng), "jumble", "espeak", *espeak_voice(rng, VARIANTS))
+    for _ in range(count(6000)):
         yield Job(digit_string(rng), "string", "espeak", *espeak_voice(rng, VARIANTS))
     for _ in range(count(800)):
         voice = espeak_voice(rng, VARIANTS)
         for word in [*DIGITS, "oh"]:
             yield Job(word, "word", "espeak", *voice)
     words = [word.upper() if len(word) == 1 else word for word in grammar.words()]
-    for _ in range(count(12)):
+    for _ in range(count(10)):
         for word in words:
             yield Job(word, "word", "espeak", *espeak_voice(rng, VARIANTS))
+    yield from flite_jobs(rng, grammar, scale)
+
+
+def flite_jobs(rng: random.Random, grammar: Grammar, scale: float) -> Iterator[Job]:
+    """Those of the training recordings that flite's voices speak."""
+
+    def count(n: int) -> int:
+        return max(1, int(n * scale))
+
     for voice_name in FLITE_VOICES:
-        for _ in range(count(700)):
+        for _ in range(count(1300)):
             yield Job(grammar.sentence(rng), "phrase", "flite", voice_name, flite_options(rng))
+        for _ in range(count(900)):
+            yield Job(grammar.jumble(rng), "jumble", "flite", voice_name, flite_options(rng))
         for _ in range(count(500)):
             yield Job(digit_string(rng), "string", "flite", voice_name, flite_options(rng))
         for _ in range(count(25)):
@@ -204,8 +228,10 @@ def festival(
         return
     for name, command in FESTIVAL_VOICES.items():
         jobs = [Job(grammar.sentence(rng), "phrase", "festival", name) for _ in range(600)]
+        jobs += [Job(grammar.jumble(rng), "jumble", "festival", name) for _ in range(400)]
         jobs += [Job(digit_string(rng), "string", "festival", name) for _ in range(300)]
         jobs += [Job(word, "word", "festival", name) for word in [*DIGITS, "oh"] * 3]
+        rng.shuffle(jobs)
         jobs = jobs[: max(5, int(len(jobs) * scale))]
         with tempfile.TemporaryDirectory() as folder:
             script = [f"({command})"]
@@ -240,6 +266,29 @@ def people(archive: Path) -> Iterator[tuple[Job, np.ndarray]]:
             yield job, _normal(resample(samples, rate))
 
 
+def prompts(folder: Path) -> Iterator[tuple[Job, np.ndarray]]:
+    """Asterisk's recorded words in English (Allison Smith): group "person", one of each word.
+
+    ``folder`` holds ``digits/7.g722``, ``letters/b.g722`` and so on; ffmpeg reads them.
+    """
+    files = {f"digits/{i}": word for i, word in enumerate([*DIGITS, *TEENS])}
+    files |= {f"digits/{10 * i}": word for i, word in enumerate(TENS, 2)}
+    files |= {f"digits/h-{i}": word for i, word in enumerate(ORDINALS, 1)}
+    files |= {f"digits/day-{i}": word for i, word in enumerate(WEEKDAYS)}
+    files |= {f"digits/mon-{i}": word for i, word in enumerate(MONTHS)}
+    files |= {f"digits/{word}": word for word in "oh hundred thousand dollars pound star".split()}
+    files |= {f"digits/{word}": word for word in "today tomorrow yesterday at".split()}
+    files |= {"digits/h-30": "thirtieth", "digits/oclock": "o'clock"}
+    files |= {f"letters/{letter.lower()}": letter.lower() for letter in LETTERS}
+    files |= {f"phonetic/{word[0]}_p": word for word in SPELLING}
+    files |= {word: word for word in "goodbye hello number extension".split()}
+    for name, word in sorted(files.items()):
+        path = folder / f"{name}.g722"
+        command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "wav", "-ar", str(RATE), "-"]
+        made = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
+        yield Job(word, "person", "asterisk", "allison"), _normal(read_wav(made)[0])
+
+
 class Store:
     """Writes the recordings and their index."""
 
@@ -270,6 +319,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--fsdd", type=Path, required=True, help="fsdd_5speakers.tar.gz")
+    parser.add_argument("--prompts", type=Path, help="folder with Asterisk's English prompts")
     parser.add_argument("--out", type=Path, default=Path("training/data"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the training recordings")
@@ -277,6 +327,8 @@ def main() -> None:
     args = parser.parse_args()
     rng, grammar, store = random.Random(args.seed), Grammar(), Store(args.out)
     for job, pcm in people(args.fsdd):
+        store.add(job, pcm)
+    for job, pcm in prompts(args.prompts) if args.prompts else ():
         store.add(job, pcm)
     jobs = [*evaluation_jobs(rng, grammar), *training_jobs(rng, grammar, args.scale)]
     with ProcessPoolExecutor(args.jobs) as pool:

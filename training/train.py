@@ -31,7 +31,7 @@ import aii.model
 from aii.model import ModelDimensions, Whisper
 from training.dataset import IGNORED, Batches, Stage
 from training.scoring import QuickCheck
-from training.vocabulary import Vocabulary
+from training.vocabulary import FULL, Vocabulary
 
 WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS = 192, 3, 5, 2
 CTC_SHARE = 0.6
@@ -53,6 +53,19 @@ LAST = (
     (0.08, Stage(27.0, 3)),
     (0.08, Stage(28.0, 2, full=True)),
 )
+LONG = (
+    (0.10, Stage(1.6, 32)),
+    (0.22, Stage(4.0, 18)),
+    (0.24, Stage(8.0, 10)),
+    (0.22, Stage(15.0, 6)),
+    (0.12, Stage(28.0, 3)),
+    (0.10, Stage(28.0, 3, full=True)),
+)
+"""For weights that align already: as much work on each length of window."""
+FIRST_TIME = 50_364
+SPELLER_ALONE = 150
+TIME_WEIGHTS = (0.06, 0.24, 0.4, 0.24, 0.06)
+"""What a timestamp's target is spread over: the token itself and two steps of 20 ms each way."""
 
 
 def fast_attend(
@@ -73,18 +86,23 @@ class Plan:
     that are hardly changed.
     """
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self, steps: int, long: bool = False) -> None:
+        self.steps, self.long = steps, long
 
     def __call__(self, number: int, rng: np.random.Generator) -> Stage:
         progress = number / self.steps
+        if self.long:
+            return self._one_of(LONG, rng)
         if progress < 0.11:
             return START
         choices = MIDDLE if progress < 0.6 else LATE if progress < 0.83 else LAST
-        shares = np.array([share for share, _ in choices])
-        stage = choices[int(rng.choice(len(choices), p=shares / shares.sum()))][1]
         easy = rng.random() < 0.5 * (1.0 - (progress - 0.11) / 0.24)
-        return replace(stage, easy=easy)
+        return replace(self._one_of(choices, rng), easy=easy)
+
+    @staticmethod
+    def _one_of(choices: tuple[tuple[float, Stage], ...], rng: np.random.Generator) -> Stage:
+        shares = np.array([share for share, _ in choices])
+        return choices[int(rng.choice(len(choices), p=shares / shares.sum()))][1]
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 300) -> float:
@@ -144,6 +162,7 @@ class Trainer:
         torch.manual_seed(args.seed)
         self.vocabulary = Vocabulary.of_grammar()
         self.bias = self.vocabulary.logit_bias()
+        self.times = [self.vocabulary.compact(FIRST_TIME + i) for i in (0, 1500)]
         self.model = Whisper(dimensions(self.vocabulary.size))
         with torch.no_grad():  # else the audio starts out far below the position embedding
             self.model.encoder.conv2.weight.mul_(5.0)
@@ -160,6 +179,8 @@ class Trainer:
         state = args.run / "state.pt"
         if state.exists():
             self.load(torch.load(state, weights_only=True))
+        elif args.start:
+            self.start_from(torch.load(args.start, weights_only=True)["model_state_dict"])
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
@@ -168,6 +189,17 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.clips, self.seconds = state["step"], state["clips"], state["seconds"]
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Take the weights of a checkpoint in OpenAI's format, rows of used tokens only."""
+        key = "decoder.token_embedding.weight"
+        used = torch.tensor(self.vocabulary.used)
+        unused = next(i for i in range(FULL) if i not in set(self.vocabulary.used))
+        rows = torch.cat([used, torch.tensor([unused])])
+        floats = {name: tensor.float() for name, tensor in weights.items()}
+        floats[key] = floats[key][rows]
+        self.model.load_state_dict(floats)
+        self.average.load_state_dict(floats)
 
     def save(self) -> None:
         """Write ``state.pt`` so that a crash leaves either the old or the new one."""
@@ -195,9 +227,11 @@ class Trainer:
         hidden = self.model.decoder.hidden(tokens, heard)
         wanted = targets != IGNORED
         logits = self.model.decoder.project(hidden[wanted]) + self.bias
-        entropy = F.cross_entropy(logits, targets[wanted])
+        entropy = self.entropy(logits, targets[wanted])
         blank = self.vocabulary.texts
         is_text = wanted & (targets < blank)
+        if self.args.start and self.step < SPELLER_ALONE:  # the speller is new, the rest is not
+            heard = heard.detach()
         spelled = self.speller(heard.float()).log_softmax(-1).transpose(0, 1)
         lengths = torch.full((len(mel),), heard.shape[1])
         ctc = F.ctc_loss(
@@ -210,6 +244,20 @@ class Trainer:
             zero_infinity=True,
         )
         return entropy, ctc / is_text.sum().clamp(min=1)
+
+    def entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy, a timestamp's target spread over its neighbours (``TIME_WEIGHTS``).
+
+        ``logits`` (N, vocabulary), ``targets`` (N,).
+        """
+        logprobs = logits.float().log_softmax(-1)
+        loss = -logprobs.gather(1, targets[:, None])[:, 0]
+        first, last = self.times
+        near = (targets >= first + 2) & (targets <= last - 2)
+        steps = torch.arange(-2, 3)
+        around = logprobs[near].gather(1, targets[near][:, None] + steps)
+        loss[near] = -(around * torch.tensor(TIME_WEIGHTS)).sum(1)
+        return loss.mean()
 
     def update(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
         """One step; gives both losses."""
@@ -242,7 +290,7 @@ def run(trainer: Trainer, args: argparse.Namespace) -> None:
     signal.signal(signal.SIGINT, stop)
     log = (args.run / "log.jsonl").open("a", encoding="utf-8")
     check = QuickCheck(args.data, trainer.vocabulary)
-    batches = Batches(args.data, Plan(args.steps), args.seed, trainer.step)
+    batches = Batches(args.data, Plan(args.steps, args.long), args.seed, trainer.step)
     loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6)
     losses: list[tuple[float, float]] = []
     threads = ThreadChoice(args.threads)
@@ -280,6 +328,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded model from nothing.")
     parser.add_argument("--data", type=Path, default=Path("training/data"))
     parser.add_argument("--run", type=Path, default=Path("training/runs/first"))
+    parser.add_argument("--start", type=Path, help="checkpoint whose weights to begin with")
+    parser.add_argument("--long", action="store_true", help="windows of all lengths from the start")
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
