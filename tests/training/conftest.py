@@ -30,6 +30,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 store.add(Job(word, group, "test", speaker), tone(0.3))
     for i in range(12):
         store.add(Job("my code is A B", "phrase", "test", "ann"), tone(0.8 + 0.1 * i))
+        store.add(Job("code four B help", "jumble", "test", "ann"), tone(0.7 + 0.1 * i))
         store.add(Job("one two, three", "string", "test", "bob"), tone(0.7 + 0.1 * i))
     store.add(Job("yes please", "eval-voice", "test", "eve"), tone(0.5))
     store.add(Job("no thanks", "eval-template", "test", "eve"), tone(0.5))

@@ -24,11 +24,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(train, name, value)
 
 
-def arguments(run: Path, data: Path, steps: int) -> argparse.Namespace:
+def arguments(run: Path, data: Path, steps: int, start: Path | None = None) -> argparse.Namespace:
     run.mkdir(exist_ok=True)
-    return argparse.Namespace(
-        run=run, data=data, steps=steps, lr=1e-3, seed=1, threads=1, save=100, check=1000
-    )
+    fixed = {"lr": 1e-3, "seed": 1, "threads": 1, "save": 100, "check": 1000, "long": False}
+    return argparse.Namespace(run=run, data=data, steps=steps, start=start, **fixed)
 
 
 def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -100,11 +99,40 @@ def test_exported_file_loads_and_never_prefers_an_unused_token(
     )
 
 
+def test_a_run_can_start_from_a_checkpoint(small: None, tmp_path: Path, data_folder: Path) -> None:
+    first = train.Trainer(arguments(tmp_path / "a", data_folder, 10))
+    path = tmp_path / "model.pt"
+    first.save()
+    state = torch.load(tmp_path / "a" / "state.pt", weights_only=True)
+    torch.save(export.checkpoint(state, "test", "0"), path)
+    second = train.Trainer(arguments(tmp_path / "b", data_folder, 10, start=path))
+    assert second.step == 0
+    for name, weight in second.model.state_dict().items():
+        wanted = first.average.state_dict()[name].half().float()
+        torch.testing.assert_close(weight, wanted, msg=name)
+
+
+def test_a_timestamps_target_is_spread_over_its_neighbours(
+    small: None, tmp_path: Path, data_folder: Path
+) -> None:
+    trainer = train.Trainer(arguments(tmp_path / "run", data_folder, 10))
+    time, text = trainer.times[0] + 100, 5
+    logits = torch.zeros(1, trainer.vocabulary.size)
+    logits[0, time + 1] = 6.0
+    near = trainer.entropy(logits, torch.tensor([time]))
+    far = trainer.entropy(logits, torch.tensor([time - 3]))
+    assert near < far - 1.0
+    words = torch.zeros(1, trainer.vocabulary.size)
+    words[0, text + 1] = 6.0
+    plain = torch.nn.functional.cross_entropy(words, torch.tensor([text]))
+    torch.testing.assert_close(trainer.entropy(words, torch.tensor([text])), plain)
+
+
 def test_quick_check_gives_a_rate_for_each_set(small: None, data_folder: Path) -> None:
     vocabulary = Vocabulary.of_grammar()
     model = train.Whisper(train.dimensions(vocabulary.size)).eval()
     rates = QuickCheck(data_folder, vocabulary, count=3)(model)
-    assert set(rates) == {"unheard", "seen", "voice", "template"}
+    assert set(rates) == {"unheard", "seen", "voice", "template", "long"}
     assert all(rate >= 0.0 for rate in rates.values())
 
 
