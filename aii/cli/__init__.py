@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module, metadata
 
+from aii.cli.parser import OneLineParser
 from aii.errors import AiiError, InputError
 
 COMMANDS = ("transcribe", "serve", "stream", "models", "attention")
@@ -29,7 +30,7 @@ phrases, no more. For anything else: aii models download small
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; each command adds its own part."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="aii",
         description="Telephone calls to text: Whisper behind a raw TCP port, and on files.",
         epilog=_EPILOG,

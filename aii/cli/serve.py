@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from aii.cli.parser import OneLineParser
 from aii.config import ServerConfig
 from aii.errors import AiiError, ConfigError, InputError
 from aii.servers.lifecycle import Signals, StoppedEarly, signals
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python aii_server.py``; errors are one line."""
-    parser = argparse.ArgumentParser(prog="aii_server.py", description=ABOUT)
+    parser = OneLineParser(prog="aii_server.py", description=ABOUT)
     ServerConfig.add_arguments(parser)
     args = parser.parse_args(argv)
     try:

@@ -146,3 +146,17 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cli.metadata, "version", missing)
     assert cli.version() == "0 (not installed)"
+
+
+@pytest.mark.parametrize("argv", [["frob"], ["serve", "--bogus"], ["transcribe"], []])
+def test_a_wrong_command_line_is_one_line(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(argv)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert len(err.splitlines()) == 1
+    assert err.startswith("aii: error: ")
+    assert "--help" in err
