@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -75,12 +75,25 @@ class Stage:
         rows: windows in a batch.
         full: pad to 30 s.
         easy: hardly changed, to learn to align with.
+        far: share of the batches that are placed later than at the start of the 30 s: the same
+            work as for short windows teaches all positions and times.
     """
 
     seconds: float
     rows: int
     full: bool = False
     easy: bool = False
+    far: float = 0.0
+
+
+class Batch(NamedTuple):
+    """(B, 80, frames) bfloat16 mel, (B, T) tokens, (B, T) targets, and the frame of the encoder's
+    output (20 ms) at which the audio begins."""
+
+    mel: torch.Tensor
+    tokens: torch.Tensor
+    targets: torch.Tensor
+    offset: int = 0
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -268,10 +281,12 @@ class Labels:
         time_scale: float,
         others: list[str],
         longest_prompt: int,
+        shift: int = 0,
     ) -> tuple[list[int], list[int]]:
         """Input tokens and targets (``IGNORED`` where nothing is learned), compact numbers.
 
-        ``time_scale`` is what the times of the window are multiplied by.
+        ``time_scale`` is what the times of the window are multiplied by, ``shift`` how many steps
+        of 20 ms they are later then.
         """
         t = self.tokenizer
         prompt = self._prompt(rng, others, longest_prompt)
@@ -283,7 +298,8 @@ class Labels:
             tokens.append(t.timestamp_begin)
         for begin, end, text in window.segments:
             words = t.encode(" " + text)
-            first, last = (t.timestamp_begin + round(x * time_scale / 0.02) for x in (begin, end))
+            origin = t.timestamp_begin + shift
+            first, last = (origin + round(x * time_scale / 0.02) for x in (begin, end))
             tokens += [first, *words, min(last, t.timestamp_begin + 1500)] if stamps else words
         tokens.append(t.eot)
         targets = list(tokens)
@@ -321,8 +337,8 @@ class Batches(IterableDataset):
         phrases = self.recordings.by_group["phrase"][:4000]
         self.texts = [self.recordings.entries[i]["text"] for i in phrases]
 
-    def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, 80, frames) bfloat16 mel, (B, T) tokens, (B, T) targets."""
+    def batch(self, number: int) -> Batch:
+        """The batch of this number."""
         rng = np.random.default_rng([self.seed, number])
         torch.manual_seed(self.seed * 1_000_003 + number)
         stage: Stage = self.plan(number, rng)
@@ -343,16 +359,19 @@ class Batches(IterableDataset):
             samples[row, : lengths[row]] = window.samples[: lengths[row]]
         mel = self.augmenter(rng, samples, lengths, hop, easy=stage.easy)
         prompt = 200 if stage.seconds > 8.0 and rng.random() < 0.2 else 12
-        made = [self.labels.sequence(rng, w, 160 / hop, self.texts, prompt) for w in windows]
+        offset = int(rng.integers(0, 1501 - frames // 2)) if rng.random() < stage.far else 0
+        made = [
+            self.labels.sequence(rng, w, 160 / hop, self.texts, prompt, offset) for w in windows
+        ]
         width = max(len(tokens) for tokens, _ in made)
         tokens = torch.zeros(stage.rows, width, dtype=torch.long)
         targets = torch.full((stage.rows, width), IGNORED)
         for row, (inputs, wanted) in enumerate(made):
             tokens[row, : len(inputs)] = torch.tensor(inputs)
             targets[row, : len(wanted)] = torch.tensor(wanted)
-        return mel.bfloat16(), tokens, targets
+        return Batch(mel.bfloat16(), tokens, targets, offset)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         self._prepare()
         number = self.start
         while True:

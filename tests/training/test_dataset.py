@@ -83,7 +83,7 @@ def test_a_batch_depends_on_its_number_alone(data_folder: Path, stage: Stage) ->
     try:
         batches._prepare()
         batches.batch(0)
-        mel, tokens, targets = batches.batch(1)
+        mel, tokens, targets, _ = batches.batch(1)
         again = batches.batch(1)
     finally:
         torch.set_num_threads(threads)
@@ -120,3 +120,17 @@ def test_sounds_without_speech(kind: str) -> None:
     assert sound.dtype == np.float32
     peak = float(np.abs(sound).max())
     assert peak < 0.01 if kind == "silence" else peak == pytest.approx(0.7, abs=0.01)
+
+
+def test_a_window_placed_later_has_later_times(data_folder: Path) -> None:
+    stage = Stage(3.0, 4, far=1.0)
+    batches = Batches(data_folder, lambda number, rng: stage, seed=3)
+    batches._prepare()
+    made = [batches.batch(i) for i in range(8)]
+    vocabulary = Vocabulary.of_grammar()
+    first = vocabulary.compact(50_364)
+    offsets = [b.offset for b in made]
+    assert max(offsets) > 300
+    for b in made:
+        times = b.targets[(b.targets > first) & (b.targets < len(vocabulary.used))] - first
+        assert all(b.offset <= int(t) <= b.offset + b.mel.shape[2] // 2 + 1 for t in times)

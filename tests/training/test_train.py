@@ -112,6 +112,18 @@ def test_a_run_can_start_from_a_checkpoint(small: None, tmp_path: Path, data_fol
         torch.testing.assert_close(weight, wanted, msg=name)
 
 
+def test_audio_placed_later_is_as_if_heard_there(
+    small: None, tmp_path: Path, data_folder: Path
+) -> None:
+    trainer = train.Trainer(arguments(tmp_path / "run", data_folder, 10))
+    mel = batch(0)[0][:, :, :100].float()
+    with torch.no_grad():
+        at_start, later = trainer.encode(mel, 0), trainer.encode(mel, 700)
+        torch.testing.assert_close(at_start, trainer.model.encoder(mel))
+    assert float((at_start - later).abs().max()) > 1e-3
+    assert len(trainer.model.encoder.positional_embedding) == 1500
+
+
 def test_a_timestamps_target_is_spread_over_its_neighbours(
     small: None, tmp_path: Path, data_folder: Path
 ) -> None:
