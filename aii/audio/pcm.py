@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aii.audio.resampler import Resampler, resample
+from aii.audio.fast_resampler import StreamResampler, make_resampler, resample
+from aii.audio.resampler import Resampler
 from aii.errors import AudioError
 from aii.types import SAMPLE_RATE
 
@@ -23,7 +24,9 @@ __all__ = [
     "Resampler",
     "SlinDecoder",
     "alaw_to_float",
+    "float_to_alaw",
     "float_to_slin",
+    "float_to_ulaw",
     "resample",
     "slin_to_float",
     "ulaw_to_float",
@@ -62,6 +65,16 @@ def alaw_to_float(data: bytes) -> np.ndarray:
     return _ALAW[np.frombuffer(data, np.uint8)]
 
 
+def float_to_ulaw(samples: np.ndarray) -> bytes:
+    """G.711 mu-law bytes of samples (N,): the nearest code, cut off at full scale."""
+    return _encode(samples, *_ULAW_STEPS)
+
+
+def float_to_alaw(samples: np.ndarray) -> bytes:
+    """G.711 A-law bytes of samples (N,): the nearest code, cut off at full scale."""
+    return _encode(samples, *_ALAW_STEPS)
+
+
 def _ulaw_table() -> np.ndarray:
     """G.711 table 2: sent inverted; sign, 3 bits of segment, 4 bits within it, bias 33 (of 14)."""
     code = ~np.arange(256, dtype=np.uint8)
@@ -78,8 +91,21 @@ def _alaw_table() -> np.ndarray:
     return (np.where(code & 0x80, size, -size) / 4096.0).astype(np.float32)
 
 
+def _steps(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The codes (C,) in the order of their values, and the C - 1 values halfway between those."""
+    values, place = np.unique(table[::-1], return_index=True)  # of mu-law's two zeros the positive
+    return (255 - place).astype(np.uint8), ((values[1:] + values[:-1]) / 2).astype(np.float32)
+
+
+def _encode(samples: np.ndarray, codes: np.ndarray, halfway: np.ndarray) -> bytes:
+    finite = np.nan_to_num(np.asarray(samples, np.float32), nan=0.0)
+    return codes[np.searchsorted(halfway, finite, side="right")].tobytes()
+
+
 _ULAW = _ulaw_table()
 _ALAW = _alaw_table()
+_ULAW_STEPS = _steps(_ULAW)
+_ALAW_STEPS = _steps(_ALAW)
 
 
 def _u8(data: bytes) -> np.ndarray:
@@ -183,7 +209,9 @@ class PcmDecoder:
     def __init__(self, format: PcmFormat, to_rate: int = SAMPLE_RATE) -> None:
         self.format = format
         self._rest = b""
-        self._resampler = Resampler(format.rate, to_rate) if format.rate != to_rate else None
+        self._resampler: StreamResampler | None = None
+        if format.rate != to_rate:
+            self._resampler = make_resampler(format.rate, to_rate)
 
     def feed(self, data: bytes) -> np.ndarray:
         """Take the next bytes, any number; give the samples (N,) float32 that are now certain."""

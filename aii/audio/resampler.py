@@ -90,6 +90,30 @@ def _on_grid(coefficients: np.ndarray) -> np.ndarray:
     return np.round(coefficients * _COEFFICIENT_STEPS) / _COEFFICIENT_STEPS
 
 
+def check_rates(from_rate: int, to_rate: int) -> None:
+    """Refuse rates between which no resampler of ours converts.
+
+    Raises:
+        AudioError: a rate is not positive, or one is more than 100 times the other.
+    """
+    low, high = sorted((from_rate, to_rate))
+    if low <= 0 or high > low * _LARGEST_RATIO:
+        raise AudioError(
+            f"cannot resample from {from_rate} to {to_rate} Hz; give rates above 0 of which "
+            f"one is at most {_LARGEST_RATIO} times the other"
+        )
+
+
+def one_channel(samples: np.ndarray) -> None:
+    """Refuse samples of more than one axis.
+
+    Raises:
+        AudioError: there is more than one.
+    """
+    if samples.ndim != 1:
+        raise AudioError(f"samples have {samples.ndim} axes; mix them down to one channel (N,)")
+
+
 class Resampler:
     """Converts a stream of mono samples from one rate to another, piece by piece.
 
@@ -102,12 +126,7 @@ class Resampler:
     """
 
     def __init__(self, from_rate: int, to_rate: int = 16_000) -> None:
-        low, high = sorted((from_rate, to_rate))
-        if low <= 0 or high > low * _LARGEST_RATIO:
-            raise AudioError(
-                f"cannot resample from {from_rate} to {to_rate} Hz; give rates above 0 of which "
-                f"one is at most {_LARGEST_RATIO} times the other"
-            )
+        check_rates(from_rate, to_rate)
         self.from_rate = from_rate
         self.to_rate = to_rate
         self._bank = None if from_rate == to_rate else _bank(from_rate, to_rate)
@@ -190,7 +209,6 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int = 16_000) -> np.n
     Raises:
         AudioError: the rates are out of range, or there is more than one axis.
     """
-    if samples.ndim != 1:
-        raise AudioError(f"samples have {samples.ndim} axes; mix them down to one channel (N,)")
+    one_channel(samples)
     resampler = Resampler(from_rate, to_rate)
     return np.concatenate((resampler.feed(samples), resampler.flush()))

@@ -2,13 +2,18 @@
 
 The first is the call's UUID; then audio, keys, at times an error; the end is the end of the
 connection. No text can go back: the client would play it to the caller.
+
+``docs.asterisk.org/Configuration/Channel-Drivers/AudioSocket``.
 """
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 
+from aii.errors import ConfigError
 from aii.protocols.base import Framing
+from aii.protocols.codecs import CODECS, Codec
 from aii.protocols.frames import Audio, CallId, Dtmf, Format, Frame, Hangup
 
 HANG_UP, UUID, DTMF, ERROR = 0x00, 0x01, 0x03, 0xFF
@@ -32,8 +37,41 @@ FIRST = 19
 START = bytes([UUID, 0, 16])
 """How every AudioSocket connection begins."""
 
-UNSURE_8K = {160: "mu-law", 640: "16 kHz SLIN"}
+UNSURE_8K = {160: "G.711", 640: "16 kHz SLIN"}
 """Payload lengths under which kind 0x10 has carried something else (20 ms of it)."""
+
+PAYLOADS = ("auto", *CODECS)
+"""What kind 0x10 can be said to carry; ``auto`` believes it, and warns where that looks wrong."""
+
+KEEPALIVES = 3_600
+"""Silences in a row to a client that sends nothing; then it is left to its own devices."""
+
+
+@dataclass(frozen=True)
+class AudioSocketOptions:
+    """How AudioSocket is spoken on a listener.
+
+    Attributes:
+        payload: what messages of kind 0x10 carry (``PAYLOADS``). Asterisk marks every codec that
+            is not SLIN so, and before 20.17 and 22.7 SLIN of any rate too.
+        keepalive: seconds without a byte after which 20 ms of silence are sent, again and again;
+            0 is never. Asterisk gives a call up after 2 s without anything in both directions.
+
+    Raises:
+        ConfigError: there is no such payload, or the time is negative.
+    """
+
+    payload: str = "auto"
+    keepalive: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.payload not in PAYLOADS:
+            raise ConfigError(
+                f"AudioSocket payload {self.payload!r} is unknown; choose from "
+                f"{', '.join(PAYLOADS)}"
+            )
+        if not self.keepalive >= 0:
+            raise ConfigError(f"a keep-alive every {self.keepalive:g} s; give 0 or more")
 
 
 def message(kind: int, payload: bytes = b"") -> bytes:
@@ -67,17 +105,30 @@ class AudioSocketFraming(Framing):
     _name = "audiosocket"
     _takes_text = False
 
-    def __init__(self) -> None:
+    def __init__(self, options: AudioSocketOptions | None = None) -> None:
         super().__init__()
+        self._options = options or AudioSocketOptions()
+        self._codecs = {kind: Codec("s16", rate) for kind, rate in AUDIO_RATES.items()}
+        if self._options.payload != "auto":
+            self._codecs[0x10] = CODECS[self._options.payload]
         self._held = bytearray()
-        self._rate = 0
+        self._kind: int | None = None  # of the last audio
         self._odd_kinds: set[int] = set()
         self._said_unsure = False
+        self._silences = 0  # sent since the last byte came
+
+    @property
+    def tick_after(self) -> float | None:
+        """When the next keep-alive is due, once there was audio."""
+        if not self._options.keepalive or self._kind is None or self._silences >= KEEPALIVES:
+            return None
+        return self._options.keepalive * (self._silences + 1)
 
     def hang_up(self) -> None:
         self._outbox += message(HANG_UP)
 
     def _feed(self, data: bytes, idle: float) -> list[Frame]:
+        self._silences = 0
         self._held += data
         frames: list[Frame] = []
         start = 0
@@ -90,6 +141,13 @@ class AudioSocketFraming(Framing):
             start = end
         del self._held[:start]
         return frames
+
+    def _wait(self, idle: float) -> list[Frame]:
+        due = self.tick_after
+        if due is not None and idle >= due and self._kind is not None:
+            self._silences = int(idle / self._options.keepalive)
+            self._outbox += message(self._kind, self._codecs[self._kind].silence(20))
+        return []
 
     def _message(self, kind: int, payload: bytes) -> list[Frame]:
         if kind in AUDIO_RATES:
@@ -114,17 +172,19 @@ class AudioSocketFraming(Framing):
 
     def _audio(self, kind: int, payload: bytes) -> list[Frame]:
         frames: list[Frame] = []
-        rate = AUDIO_RATES[kind]
-        if rate != self._rate:
-            self._rate = rate
-            frames.append(Format(rate))
-        if kind == 0x10 and len(payload) in UNSURE_8K and not self._said_unsure:
+        codec = self._codecs[kind]
+        if kind != self._kind:
+            self._kind = kind
+            frames.append(Format(codec.rate, codec.encoding))
+        unsure = kind == 0x10 and self._options.payload == "auto" and len(payload) in UNSURE_8K
+        if unsure and not self._said_unsure:
             self._said_unsure = True
             frames += self._notice(
                 f"AudioSocket: {len(payload)}-byte messages marked as 8 kHz SLIN may be "
-                f"{UNSURE_8K[len(payload)]}; set the channel's format to slin or slin16"
+                f"{UNSURE_8K[len(payload)]}; dial with c(slin) or c(slin16), or say what they are "
+                "with --audiosocket-payload"
             )
-        return [*frames, Audio(payload)] if payload else frames
+        return [*frames, Audio(codec.to_slin(payload))] if payload else frames
 
     def _drain(self) -> list[Frame]:
         """The audio of a message that was cut off by the end of the call."""

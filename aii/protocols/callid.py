@@ -90,7 +90,8 @@ class CallIdFraming(Framing):
 
     @property
     def name(self) -> str:
-        return f"callid+{self._body.name}" if self._body.name == "cr641" else "callid"
+        body = self._body.name
+        return f"callid+{body}" if body in ("cr641", "wav") else "callid"
 
     @property
     def tick_after(self) -> float | None:

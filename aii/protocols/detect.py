@@ -1,8 +1,8 @@
 """Which framing a connection speaks, found out once from its first bytes.
 
-In this order: AudioSocket, an HTTP request, a WAV file, a call id, and after a call id or without
-one 641-byte frames or raw SLIN. Everything held while deciding goes through the framing decided on,
-read by read, so nothing is lost.
+In this order: AudioSocket, an HTTP request, a WAV file, a call id (and a WAV file after it), and
+after a call id or without one 641-byte frames or raw SLIN. Everything held while deciding goes
+through the framing decided on, read by read, so nothing is lost.
 
 Audio can begin like a call id (loud printable bytes, then 13). Measured with every sample as the
 start of a call: 5e-6 of the samples of 2,500 spoken digits at 8 kHz, 7e-5 of 11 s of a loud speech
@@ -17,7 +17,7 @@ from abc import abstractmethod
 from enum import Enum
 
 from aii.protocols import audiosocket, http_refusal, wav
-from aii.protocols.audiosocket import AudioSocketFraming, may_follow_uuid
+from aii.protocols.audiosocket import AudioSocketFraming, AudioSocketOptions, may_follow_uuid
 from aii.protocols.base import Framing
 from aii.protocols.callid import SHORTEST_CALL_ID, CallIdFraming, Found, find_call_id
 from aii.protocols.cr641 import FRAME, HITS, STRIDE, Cr641Framing
@@ -154,13 +154,17 @@ class AutoFraming(_Choosing):
 
     Args:
         web_port: where a browser on this port is sent, or None where nothing serves the web.
+        audiosocket: how AudioSocket is spoken.
     """
 
     _name = "auto"
 
-    def __init__(self, web_port: int | None = None) -> None:
+    def __init__(
+        self, web_port: int | None = None, audiosocket: AudioSocketOptions | None = None
+    ) -> None:
         super().__init__()
         self._web_port = web_port
+        self._audiosocket = audiosocket
 
     def _choose(self, idle: float) -> Framing | None:
         kind = sniff(self._hold.data, final=False)
@@ -171,15 +175,34 @@ class AutoFraming(_Choosing):
         if kind is None:
             return None
         if kind is Kind.AUDIOSOCKET:
-            return AudioSocketFraming()
+            return AudioSocketFraming(self._audiosocket)
         if kind is Kind.HTTP:
             return HttpRefusal(self._web_port)
         if kind is Kind.WAV:
             return WavFraming()
-        return CallIdFraming(SlinOrCr641()) if kind is Kind.CALL_ID else SlinOrCr641()
+        return CallIdFraming(AfterId()) if kind is Kind.CALL_ID else SlinOrCr641()
 
     def _given_up(self) -> str:
         return "a call id or another preamble" if isinstance(self._chosen, SlinOrCr641) else ""
+
+
+class AfterId(_Choosing):
+    """What follows a call id: a WAV file, or what ``SlinOrCr641`` finds."""
+
+    _name = "slin"
+
+    @property
+    def takes_text(self) -> bool:
+        return True
+
+    def _choose(self, idle: float) -> Framing | None:
+        data = self._hold.data
+        if _begins(data[:4], wav.RIFF) and _begins(data[8:12], wav.WAVE):
+            if len(data) >= wav.SIGNATURE:
+                return WavFraming()
+            if idle < PATIENCE:
+                return None
+        return SlinOrCr641()
 
 
 class SlinOrCr641(_Choosing):

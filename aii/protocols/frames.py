@@ -1,6 +1,6 @@
 """What a framing makes of the bytes of a connection.
 
-    Frame = Audio | CallId | Dtmf | Flush | Format | Hangup | Notice
+    Frame = Ask | Audio | CallId | Dtmf | Flush | Format | Hangup | Metadata | Notice
 
 Frames are plain frozen values. Whatever came over the wire, ``Audio.payload`` is SLIN: signed
 16-bit little-endian mono. Its rate is the listener's setting until a ``Format`` says otherwise.
@@ -10,7 +10,9 @@ it can go into a log line as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 LONGEST_CALL_ID = 128
 """Characters; longer ids are cut."""
@@ -29,10 +31,19 @@ class Audio:
     """SLIN bytes in the order of the call.
 
     A payload may hold any number of bytes, an odd number too: samples are whole only in the
-    concatenation (``aii.audio.pcm.SlinDecoder`` carries the odd byte).
+    concatenation (``aii.audio.pcm.SlinDecoder`` carries the odd byte). Where one wire carries both
+    sides of a call, ``leg`` says whose audio this is; each leg is a stream of its own.
     """
 
     payload: bytes
+    leg: str = ""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The client asks the caller something; ``aii.streaming.collect`` reads what."""
+
+    question: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Format:
     Attributes:
         rate: samples per second of the ``Audio`` that follows.
         encoding: how samples are written on the wire (``aii.audio.pcm.ENCODINGS``), for the log.
-        channels: how many the wire carries, for the log; ``Audio`` is one channel regardless.
+        channels: how many the wire carries, for the log; an ``Audio`` is one channel regardless.
     """
 
     rate: int
@@ -85,6 +96,14 @@ class Hangup:
 
 
 @dataclass(frozen=True)
+class Metadata:
+    """What the wire says about the call: printable text by name, as ``aii.protocols.metadata`` has
+    cleaned it. Later values replace earlier ones of the same name."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Notice:
     """One line for the log about something odd on the wire; never a reason to stop."""
 
@@ -94,4 +113,4 @@ class Notice:
         object.__setattr__(self, "text", printable(self.text, first=0x20, limit=LONGEST_NOTICE))
 
 
-Frame = Audio | CallId | Dtmf | Flush | Format | Hangup | Notice
+Frame = Ask | Audio | CallId | Dtmf | Flush | Format | Hangup | Metadata | Notice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,9 @@ from aii.audio.pcm import (
     PcmFormat,
     SlinDecoder,
     alaw_to_float,
+    float_to_alaw,
     float_to_slin,
+    float_to_ulaw,
     slin_to_float,
     ulaw_to_float,
 )
@@ -67,6 +70,48 @@ def test_g711_against_its_tables():
     assert len(set(alaw_to_float(everything).tolist())) == 256
     np.testing.assert_array_equal(ulaw_to_float(everything[:128]), -ulaw_to_float(everything[128:]))
     np.testing.assert_array_equal(alaw_to_float(everything[:128]), -alaw_to_float(everything[128:]))
+
+
+@pytest.mark.parametrize(
+    "encode, decode, silence",
+    [(float_to_ulaw, ulaw_to_float, 0xFF), (float_to_alaw, alaw_to_float, 0xD5)],
+)
+def test_g711_there_and_back(encode, decode, silence):
+    codes = bytes(range(256))
+    again = encode(decode(codes))
+    differing = [code for code in codes if again[code] != code]
+    assert differing in ([], [0x7F])  # mu-law has two zeros; the positive one is sent
+    assert encode(np.zeros(3, np.float32)) == bytes([silence]) * 3
+    samples = slin_to_float(EVERY_SAMPLE)
+    values = np.sort(decode(codes))
+    nearest = values[np.abs(values[None, :] - samples[::37, None]).argmin(axis=1)]
+    error = np.abs(decode(encode(samples[::37])) - samples[::37])
+    np.testing.assert_array_equal(error, np.abs(nearest - samples[::37]))
+    wild = np.array([2.0, -2.0, np.inf, -np.inf, np.nan], np.float32)
+    loudest = values.max()
+    assert decode(encode(wild)).tolist()[:4] == [loudest, -loudest, loudest, -loudest]
+    assert abs(decode(encode(wild))[4]) <= 8 / 32768
+
+
+def test_g711_is_no_worse_than_sox():
+    """sox cuts a sample to 14 or 13 bits before it looks for the code, so ours may be nearer."""
+    if shutil.which("sox") is None:
+        pytest.skip("the program sox is not installed")
+    samples = slin_to_float(EVERY_SAMPLE)
+    laws = {"mu-law": (float_to_ulaw, ulaw_to_float), "a-law": (float_to_alaw, alaw_to_float)}
+    for law, (encode, decode) in laws.items():
+        raw = "-D -t raw -r 8000 -e signed -b 16 -c 1 - -t raw -e".split()
+        done = subprocess.run(
+            ["sox", *raw, law, "-"], input=EVERY_SAMPLE, capture_output=True, check=True
+        )
+        theirs, ours = (
+            np.abs(decode(done.stdout) - samples),
+            np.abs(decode(encode(samples)) - samples),
+        )
+        assert (ours <= theirs).all()
+        assert (
+            np.frombuffer(done.stdout, np.uint8) == np.frombuffer(encode(samples), np.uint8)
+        ).mean() > 0.97
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])

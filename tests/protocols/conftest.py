@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aii.protocols import Audio, Frame, Framing
+from aii.protocols import Audio, Frame, Framing, MessageProtocol
 
 SAMPLE_CALL = Path(__file__).resolve().parents[2] / "assets" / "sample_call.slin"
 
@@ -58,3 +58,20 @@ def heard() -> Callable[[Iterable[Frame]], bytes]:
 def others() -> Callable[[Iterable[Frame]], list[Frame]]:
     """What is not audio among some frames."""
     return lambda frames: [f for f in frames if not isinstance(f, Audio)]
+
+
+@pytest.fixture(scope="session")
+def converse() -> Callable[..., list[Frame]]:
+    """Hand messages to a protocol, then end it; audio may be cut into pieces of ``step`` bytes."""
+
+    def converse(machine: MessageProtocol, *messages: str | bytes, step: int = 0) -> list[Frame]:
+        frames: list[Frame] = []
+        for message in messages:
+            pieces = [message]
+            if step and isinstance(message, bytes):
+                pieces = [message[i : i + step] for i in range(0, len(message), step)]
+            for piece in pieces:
+                frames += machine.receive(piece)
+        return frames + machine.eof()
+
+    return converse

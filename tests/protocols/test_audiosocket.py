@@ -6,9 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aii.protocols import Audio, CallId, Dtmf, Format, Hangup, Notice, wrap
+from aii.audio.pcm import alaw_to_float, float_to_slin, ulaw_to_float
+from aii.errors import ConfigError
+from aii.protocols import (
+    Audio,
+    AudioSocketOptions,
+    CallId,
+    Dtmf,
+    Format,
+    Hangup,
+    Notice,
+    make_framing,
+    wrap,
+)
 from aii.protocols.audiosocket import (
     AUDIO_RATES,
+    KEEPALIVES,
     AudioSocketFraming,
     may_follow_uuid,
     message,
@@ -87,7 +100,7 @@ def test_odd_messages_are_said_and_skipped(play, heard, others) -> None:
     ]
 
 
-@pytest.mark.parametrize("size, what", [(160, "mu-law"), (640, "16 kHz SLIN")])
+@pytest.mark.parametrize("size, what", [(160, "G.711"), (640, "16 kHz SLIN")])
 def test_lengths_that_may_hide_another_codec_are_said_once(play, others, size, what) -> None:
     frames = play(AudioSocketFraming(), HELLO + message(0x10, bytes(size)) * 3)
     notices = [frame.text for frame in others(frames) if isinstance(frame, Notice)]
@@ -128,3 +141,76 @@ def test_holds_one_message_at_most() -> None:
 )
 def test_what_can_be_a_second_message(header: bytes, fits: bool) -> None:
     assert may_follow_uuid(header) is fits
+
+
+@pytest.mark.parametrize("framing", ["audiosocket", "auto"])
+@pytest.mark.parametrize(
+    "payload, rate, size", [("ulaw", 8000, 160), ("alaw", 8000, 160), ("slin16", 16000, 640)]
+)
+def test_what_kind_0x10_really_carries_can_be_said(
+    play, heard, others, framing, payload, rate, size
+) -> None:
+    sent = bytes(range(256)) * 10
+    whole = len(sent) // size * size
+    messages = [message(0x10, sent[i : i + size]) for i in range(0, whole, size)]
+    machine = make_framing(framing, audiosocket=AudioSocketOptions(payload=payload))
+    frames = play(machine, HELLO + b"".join(messages), step=7)
+    as_slin = {"ulaw": ulaw_to_float, "alaw": alaw_to_float}.get(payload)
+    expected = sent[:whole] if as_slin is None else float_to_slin(as_slin(sent[:whole]))
+    assert heard(frames) == expected
+    encoding = payload if as_slin else "s16"
+    assert others(frames) == [CallId(str(CALL)), Format(rate, encoding), Hangup("eof")]
+
+
+def test_the_override_is_for_kind_0x10_alone(play) -> None:
+    wire = HELLO + message(0x12, b"abcd") + message(0x10, b"\xff") + message(0x12, b"ef")
+    assert play(AudioSocketFraming(AudioSocketOptions(payload="ulaw")), wire) == [
+        CallId(str(CALL)),
+        Format(16000),
+        Audio(b"abcd"),
+        Format(8000, "ulaw"),
+        Audio(b"\0\0"),
+        Format(16000),
+        Audio(b"ef"),
+        Hangup("eof"),
+    ]
+
+
+@pytest.mark.parametrize("kind", sorted(AUDIO_RATES))
+def test_silence_keeps_a_quiet_call_alive(kind: int) -> None:
+    machine = AudioSocketFraming(AudioSocketOptions(keepalive=1.0))
+    assert machine.tick_after is None  # nobody knows yet which kind
+    machine.receive(HELLO, 0.0)
+    assert machine.tick_after is None
+    machine.receive(message(kind, b"ab"), 0.02)
+    silence = message(kind, bytes(AUDIO_RATES[kind] // 50 * 2))
+    assert machine.tick_after == 1.0
+    assert (machine.tick(0.9), machine.send()) == ([], b"")
+    assert (machine.tick(1.01), machine.send()) == ([], silence)
+    assert machine.tick_after == 2.0
+    assert (machine.tick(1.5), machine.send()) == ([], b"")
+    assert (machine.tick(4.2), machine.send()) == ([], silence)  # a late tick does not catch up
+    assert machine.tick_after == 5.0
+    machine.receive(message(kind, b"cd"), 4.3)
+    assert machine.tick_after == 1.0
+    machine.eof()
+    assert machine.tick(9.0) == []
+    assert machine.send() == b""
+
+
+def test_keep_alive_ends_with_a_client_that_is_gone() -> None:
+    machine = AudioSocketFraming(AudioSocketOptions(payload="alaw", keepalive=2.0))
+    machine.receive(HELLO + message(0x10, b"ab"))
+    sent = 0
+    while (due := machine.tick_after) is not None:
+        machine.tick(due)
+        assert machine.send() == message(0x10, b"\xd5" * 160)
+        sent += 1
+    assert sent == KEEPALIVES
+    assert AudioSocketFraming().tick_after is None  # off unless it is asked for
+
+
+@pytest.mark.parametrize("options", [{"payload": "opus"}, {"keepalive": -1.0}])
+def test_options_that_make_no_sense(options) -> None:
+    with pytest.raises(ConfigError):
+        AudioSocketOptions(**options)

@@ -12,6 +12,7 @@ from aii.protocols import Audio, AutoFraming, CallId, Flush, Format, Hangup, Not
 from aii.protocols.audiosocket import message
 from aii.protocols.callid import LF
 from aii.protocols.detect import Kind, sniff
+from aii.protocols.wrap import wav_header
 
 CALL = str(uuid.UUID("0f2b1c5e-8a53-4a4f-9a8e-0d8f6a3c2b10"))
 
@@ -253,3 +254,26 @@ def test_recordings_of_digits_are_audio(shared_data: Path) -> None:
     for wav in recordings:
         assert sniff(wav[:150], final=True) is Kind.WAV
         assert sniff(wav[44:200], final=True) is Kind.AUDIO
+
+
+@pytest.mark.parametrize("step", [None, 1, 7])
+@pytest.mark.parametrize("end", [b"\r", b"\r\n"])
+def test_a_wav_file_after_a_call_id(play, heard, others, speech, end, step) -> None:
+    pcm = speech[:5_000]
+    machine = AutoFraming()
+    frames = play(machine, b"call-42" + end + wav_header(8_000) + pcm, step=step)
+    assert heard(frames) == pcm
+    assert others(frames) == [CallId("call-42"), Format(8_000), Hangup("eof")]
+    assert machine.name == "callid+wav"
+    assert machine.takes_text
+
+
+def test_audio_that_begins_like_a_wav_file_after_a_call_id(play, heard) -> None:
+    for pcm in (b"RIFF", b"RIFFabcdWAV", b"RIFF" + bytes(800)):
+        machine = AutoFraming()
+        assert heard(play(machine, b"call-42\r" + pcm, step=1)) == pcm
+        assert machine.name == "callid"
+    machine = AutoFraming()
+    machine.receive(b"call-42\rRIFF")
+    assert machine.tick(0.5) == []
+    assert Audio(b"RIFF") in machine.tick(2.0)

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""EAGI script: sends the caller's audio to aii and sets AII_TEXT to what was said.
+
+    same => n,EAGI(aii-eagi.py,SECONDS[,HOST[,PORT]])
+
+Goes into Asterisk's agi-bin directory and needs Python alone. It ends after SECONDS of audio (10),
+when the caller hangs up, or when aii ends the call. AII_STATUS is OK, EMPTY or ERROR.
+"""
+
+import os
+import select
+import socket
+import struct
+import sys
+import time
+
+AUDIO = 3  # the descriptor on which Asterisk gives the caller's audio
+RATES = {"slin": 8000, "slin16": 16000, "slin48": 48000}
+PATIENCE = 30.0  # seconds for aii's answer
+
+
+def environment(stream):
+    """What Asterisk says first: lines of "agi_name: value" up to an empty one."""
+    values = {}
+    for line in iter(stream.readline, ""):
+        name, _, value = line.strip().partition(": ")
+        if not name:
+            break
+        values[name] = value
+    return values
+
+
+def command(line):
+    """Give Asterisk a command and read its answer."""
+    print(line, flush=True)
+    return sys.stdin.readline()
+
+
+def set_variable(name, value):
+    """Set a variable of the channel."""
+    safe = " ".join(value.split()).replace("\\", "\\\\").replace('"', '\\"')
+    command(f'SET VARIABLE {name} "{safe}"')
+
+
+def opening(call, rate):
+    """The call's id, then a WAV header without an end: it tells aii the rate."""
+    wav = struct.pack(
+        "<4sI4s4sIHHIIHH", b"RIFF", 2**32 - 1, b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16
+    )
+    return call.encode("ascii", "replace") + b"\r" + wav + struct.pack("<4sI", b"data", 2**32 - 1)
+
+
+def transcribe(address, call, rate, seconds):
+    """Copy audio to aii until it is enough; what aii answers."""
+    with socket.create_connection(address, timeout=5) as aii:
+        aii.sendall(opening(call, rate))
+        left = round(seconds * rate) * 2
+        while left > 0:
+            ready, _, _ = select.select([AUDIO, aii], [], [], 5)
+            if aii in ready or not ready:  # aii ends the call, or nothing comes any more
+                break
+            audio = os.read(AUDIO, min(left, 4096))
+            if not audio:  # the caller has hung up
+                break
+            aii.sendall(audio)
+            left -= len(audio)
+        aii.shutdown(socket.SHUT_WR)
+        answer, until = b"", time.monotonic() + PATIENCE
+        while True:
+            aii.settimeout(max(until - time.monotonic(), 0.01))
+            piece = aii.recv(65536)
+            if not piece:
+                return answer.decode("utf-8", "replace")
+            answer += piece
+
+
+def main():
+    """Run the script; the exit status."""
+    agi = environment(sys.stdin)
+    given = dict(enumerate(sys.argv[1:]))
+    address = given.get(1, "127.0.0.1"), int(given.get(2, 8300))
+    rate = RATES.get(os.environ.get("EAGI_AUDIO_FORMAT", "slin"), 8000)
+    try:
+        text = transcribe(address, agi.get("agi_uniqueid", "eagi"), rate, float(given.get(0, 10)))
+    except (OSError, ValueError) as error:
+        command(f'VERBOSE "aii: {error}" 1')
+        set_variable("AII_STATUS", "ERROR")
+        return 1
+    set_variable("AII_TEXT", text)
+    set_variable("AII_STATUS", "OK" if text.strip() else "EMPTY")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
