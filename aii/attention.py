@@ -52,6 +52,15 @@ def attend(
     return masked.softmax(dim=-1).to(q.dtype) @ v, scores
 
 
+def heads_by_layer(selection: Tensor) -> dict[int, list[int]]:
+    """The heads of each layer that ``selection`` (layers, heads), dense or sparse, names."""
+    dense = selection.to_dense() if selection.is_sparse else selection
+    found: dict[int, list[int]] = {}
+    for layer, head in dense.nonzero().tolist():
+        found.setdefault(layer, []).append(head)
+    return found
+
+
 class AttentionRecorder:
     """Collects cross-attention scores of one decode.
 
@@ -60,18 +69,36 @@ class AttentionRecorder:
 
     Args:
         keep: hold only the last ``keep`` tokens (None: all), so that memory stays bounded.
+        selection: (layers, heads), nonzero for the heads to hold (None: all), which then are
+            :attr:`chosen`; the other layers take PyTorch's fused attention.
     """
 
-    def __init__(self, keep: int | None = None) -> None:
+    def __init__(self, keep: int | None = None, selection: Tensor | None = None) -> None:
         self.keep = keep
         self._passes: dict[int, list[Tensor]] = {}
+        self._wanted: dict[int, list[int]] | None = None
+        if selection is not None:
+            self._wanted = heads_by_layer(selection)
+
+    def wants(self, layer: int) -> bool:
+        """Whether scores of this layer are of interest."""
+        return self._wanted is None or layer in self._wanted
 
     def record(self, layer: int, scores: Tensor) -> None:
         """Take in layer ``layer``'s scores of one pass, (rows, heads, tokens, frames)."""
+        if self._wanted is not None:
+            scores = scores[:, self._wanted[layer]]
+        if self.keep is not None:
+            scores = scores[:, :, -self.keep :]
         passes = self._passes.setdefault(layer, [])
         passes.append(scores.detach().float())
         if self.keep is not None and sum(p.shape[2] for p in passes) > self.keep:
             self._passes[layer] = [torch.cat(passes, dim=2)[:, :, -self.keep :]]
+
+    @property
+    def chosen(self) -> Tensor:
+        """The scores of all heads held, (rows, heads, tokens, frames), layer by layer."""
+        return torch.cat(self.cross, dim=1)
 
     @property
     def cross(self) -> list[Tensor]:

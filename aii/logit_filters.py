@@ -8,13 +8,54 @@ sets forbidden logits to minus infinity in place. Rules and their order follow R
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 Filter = Callable[[Tensor, Sequence[Sequence[int]]], None]
 """``filter(logits, sampled)``: (rows, vocabulary), changed in place, and each row's new tokens."""
+
+
+class Constraint(Protocol):
+    """What a caller allows a transcript to say: phrases of a grammar, commands, digits.
+
+    It travels with a request, so it should be a plain, hashable, picklable value, and it is asked
+    by several rows in any order: it must not remember.
+    """
+
+    def allowed(self, text: Sequence[int]) -> Collection[int] | None:
+        """The tokens that may follow ``text``, the text tokens sampled so far (no timestamps).
+
+        Numbers of text tokens, and that of the end of text where the transcript may end; None
+        allows everything. Timestamps follow their own rules and are neither asked nor told here.
+        """
+
+
+class Constrain:
+    """Keep a transcript to what a :class:`Constraint` allows.
+
+    Args:
+        constraint: the rule.
+        eot: the token that ends a transcript; all before it are text.
+        end: tokens from here on (timestamps) are not its business.
+    """
+
+    def __init__(self, constraint: Constraint, eot: int, end: int) -> None:
+        self._constraint = constraint
+        self._eot = eot
+        self._end = end
+
+    def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
+        for row, tokens in enumerate(sampled):
+            allowed = self._constraint.allowed([t for t in tokens if t < self._eot])
+            if allowed is None:
+                continue
+            ids = torch.tensor(sorted(allowed), dtype=torch.long, device=logits.device)
+            kept = logits[row, ids]
+            logits[row, : self._end] = -math.inf
+            logits[row, ids] = kept
 
 
 class SuppressBlank:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +25,14 @@ from torch import Tensor, nn
 from .attention import HAS_SDPA, AttentionRecorder, attend
 from .errors import InputError
 from .kv_cache import KVCache, LayerCache, Step
+from .layers import Conv1d, LayerNorm, Linear, sinusoids
+from .quantized import QuantizedEmbedding
 
 if TYPE_CHECKING:
     from .decoding import DecodingOptions, DecodingResult
     from .tokenizer import Tokenizer
+
+__all__ = ["AudioEncoder", "ModelDimensions", "TextDecoder", "Whisper", "sinusoids"]
 
 
 @dataclass
@@ -56,59 +59,34 @@ class ModelDimensions:
                 )
 
 
-class Linear(nn.Linear):
-    """A linear layer that computes in the dtype of its input, whatever its weights are kept in."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
-
-
-class Conv1d(nn.Conv1d):
-    """A convolution that computes in the dtype of its input."""
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        bias = None if bias is None else bias.to(x.dtype)
-        return super()._conv_forward(x, weight.to(x.dtype), bias)
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation in float32, given back in the dtype of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.float(), self.bias.float()
-        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
-
-
-def sinusoids(length: int, channels: int, max_timescale: float = 10_000.0) -> Tensor:
-    """(length, channels) position embedding of sines, then cosines, of geometric wavelengths.
-
-    Vaswani et al., "Attention Is All You Need" (arXiv 1706.03762), section 3.5.
-
-    Raises:
-        InputError: ``channels`` is odd, or less than four.
-    """
-    if channels % 2 or channels < 4:
-        raise InputError(f"sinusoids need an even number of channels from 4 on, not {channels}")
-    half = channels // 2
-    rates = torch.exp(torch.arange(half) * (-math.log(max_timescale) / (half - 1)))
-    angles = torch.arange(length)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
 class MultiHeadAttention(nn.Module):
-    """Attention of a sequence over itself, or over encoded audio."""
+    """Attention of a sequence over itself, or over encoded audio.
+
+    Attributes:
+        qkv: query, key and value in one, where that is faster than one after the other.
+    """
+
+    qkv: nn.Module | None
 
     def __init__(self, n_state: int, n_head: int) -> None:
         super().__init__()
         self.n_head = n_head
-        self.query = Linear(n_state, n_state)
-        self.key = Linear(n_state, n_state, bias=False)
-        self.value = Linear(n_state, n_state)
-        self.out = Linear(n_state, n_state)
+        self.qkv = None
+        self.query: nn.Module = Linear(n_state, n_state)
+        self.key: nn.Module = Linear(n_state, n_state, bias=False)
+        self.value: nn.Module = Linear(n_state, n_state)
+        self.out: nn.Module = Linear(n_state, n_state)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)  # (B, T, D) -> (B, H, T, W)
+    def split(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, W)."""
+        return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)
+
+    def projected(self, x: Tensor) -> Sequence[Tensor]:
+        """Queries, keys and values (..., D) of ``x`` (..., D)."""
+        if self.qkv is not None:
+            fused: Tensor = self.qkv(x)
+            return fused.chunk(3, dim=-1)
+        return self.query(x), self.key(x), self.value(x)
 
     def forward(
         self,
@@ -119,12 +97,12 @@ class MultiHeadAttention(nn.Module):
         step: Step | None = None,
     ) -> Tensor:
         """Attend from ``x`` (B, T, D) over itself and, with a cache, over what came before it."""
-        q, k, v = (self._split(p(x)) for p in (self.query, self.key, self.value))
+        q, k, v = (self.split(projected) for projected in self.projected(x))
         if cache is None or step is None:
             a, _ = attend(q, k, v, causal=causal and x.shape[1] > 1)
         else:
             k, v = cache.extend(step, k, v)
-            a, _ = attend(q, k, v, mask=step.mask, causal=step.causal)
+            a, _ = attend(q.to(k.dtype), k, v, mask=step.mask, causal=step.causal)
         return self.out(a.transpose(1, 2).flatten(2))
 
     def over_audio(
@@ -142,17 +120,16 @@ class MultiHeadAttention(nn.Module):
         elif xa is None:
             raise ValueError("neither encoded audio nor a cache that holds it was given")
         else:
-            k, v = self._split(self.key(xa)), self._split(self.value(xa))
+            k, v = self.split(self.key(xa)), self.split(self.value(xa))
             if cache is not None:
                 k, v = k.contiguous(), v.contiguous()
                 cache.audio = (k, v)
         rows, length = x.shape[:2]
         # No query looks at another one here, so the rows of an audio can stand in one line.
-        shared = self._split(
-            self.query(x).reshape(k.shape[0], -1, x.shape[2])
-        )  # (A, H, B/A x T, W)
-        a, scores = attend(shared, k, v, explicit=recorder is not None or not HAS_SDPA)
-        if recorder is not None and scores is not None:
+        shared = self.split(self.query(x).reshape(k.shape[0], -1, x.shape[2]))  # (A, H, B/A x T, W)
+        looked_at = recorder is not None and recorder.wants(layer)
+        a, scores = attend(shared, k, v, explicit=looked_at or not HAS_SDPA)
+        if recorder is not None and looked_at and scores is not None:
             split = scores.unflatten(2, (rows // k.shape[0], length)).transpose(1, 2)
             recorder.record(layer, split.flatten(0, 1))  # (B, H, T, S)
         return self.out(a.transpose(1, 2).reshape(rows, length, -1))
@@ -205,6 +182,7 @@ class AudioEncoder(nn.Module):
         self.register_buffer("positional_embedding", sinusoids(n_ctx, n_state))
         self.blocks = nn.ModuleList(ResidualAttentionBlock(n_state, n_head) for _ in range(n_layer))
         self.ln_post = LayerNorm(n_state)
+        self.conv_dtype: torch.dtype | None = None  # of the convolutions, if not the input's
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, mels, frames of 10 ms) -> (B, S, D), S half of the frames, rounded up.
@@ -222,9 +200,10 @@ class AudioEncoder(nn.Module):
                 f"the encoder takes mel of shape (batch, {n_mels}, 1 to {2 * n_ctx} frames), "
                 f"not {tuple(x.shape)}; see pad_or_trim and log_mel_spectrogram(n_mels=...)"
             )
-        x = F.gelu(self.conv1(x))
+        dtype = x.dtype
+        x = F.gelu(self.conv1(x.to(self.conv_dtype or dtype)))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
-        x = (x + self.positional_embedding[: x.shape[1]]).to(x.dtype)
+        x = (x + self.positional_embedding[: x.shape[1]]).to(dtype)
         for block in self.blocks:
             x = block(x)
         return self.ln_post(x)
@@ -236,12 +215,13 @@ class TextDecoder(nn.Module):
     def __init__(self, n_vocab: int, n_ctx: int, n_state: int, n_head: int, n_layer: int) -> None:
         super().__init__()
         self.n_head = n_head
-        self.token_embedding = nn.Embedding(n_vocab, n_state)
+        self.token_embedding: nn.Embedding | QuantizedEmbedding = nn.Embedding(n_vocab, n_state)
         self.positional_embedding = nn.Parameter(torch.empty(n_ctx, n_state))
         self.blocks = nn.ModuleList(
             ResidualAttentionBlock(n_state, n_head, cross_attention=True) for _ in range(n_layer)
         )
         self.ln = LayerNorm(n_state)
+        self.kv_dtype: torch.dtype | None = None  # of keys and values, if not the audio's
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
 
@@ -262,7 +242,7 @@ class TextDecoder(nn.Module):
             rows=rows,
             capacity=capacity or weight.shape[0],
             device=device or weight.device,
-            dtype=dtype or weight.dtype,
+            dtype=self.kv_dtype or dtype or weight.dtype,
         )
 
     def hidden(
@@ -278,7 +258,7 @@ class TextDecoder(nn.Module):
         h = self.token_embedding(x) + self.positional_embedding[positions]
         if xa is not None:
             h = h.to(xa.dtype)
-        elif kv_cache is not None:
+        elif kv_cache is not None and self.kv_dtype is None:
             h = h.to(kv_cache.dtype)
         for i, block in enumerate(self.blocks):
             layer = kv_cache.layers[i] if kv_cache is not None else None
@@ -289,6 +269,8 @@ class TextDecoder(nn.Module):
 
     def project(self, hidden: Tensor) -> Tensor:
         """Scores for each token of the vocabulary, (..., D) -> (..., n_vocab) in float32."""
+        if isinstance(self.token_embedding, QuantizedEmbedding):
+            return self.token_embedding.project(hidden)
         return (hidden @ self.token_embedding.weight.to(hidden.dtype).T).float()
 
     def forward(
@@ -320,6 +302,8 @@ class Whisper(nn.Module):
         dims: its sizes.
         metadata: what a checkpoint of ours says of itself ("name", "language", "audio_context",
             "domain", "version"); empty for OpenAI's.
+        compute_type: what it computes in, as :func:`aii.compute.convert` has left it.
+        dtype: what its encoder takes and gives.
         alignment_heads: sparse (layers, heads), which cross-attention heads tell the time.
     """
 
@@ -329,6 +313,8 @@ class Whisper(nn.Module):
         super().__init__()
         self.dims = dims
         self.metadata: Mapping[str, Any] = {}
+        self.compute_type = "float32"
+        self.dtype = torch.float32
         self.encoder = AudioEncoder(
             dims.n_mels, dims.n_audio_ctx, dims.n_audio_state, dims.n_audio_head, dims.n_audio_layer
         )
@@ -357,6 +343,12 @@ class Whisper(nn.Module):
     def logits(self, tokens: Tensor, audio_features: Tensor) -> Tensor:
         """(B, T) tokens and (B, S, D) audio -> (B, T, n_vocab)."""
         return self.decoder(tokens, audio_features)
+
+    def input_dtype(self, fp16: bool) -> torch.dtype:
+        """What to give the encoder: half precision where ``fp16`` asks a float32 model on a GPU."""
+        if fp16 and self.compute_type == "float32" and self.device.type != "cpu":
+            return torch.float16  # a CPU has no use for it
+        return self.dtype
 
     def forward(self, mel: Tensor, tokens: Tensor) -> Tensor:
         """(B, mels, frames) and (B, T) -> (B, T, n_vocab)."""

@@ -27,9 +27,15 @@ class Candidate:
 
 
 class Search(Protocol):
-    """How the decoding loop sees a search."""
+    """How the decoding loop sees a search.
+
+    Attributes:
+        done: nothing more is to be chosen.
+        greedy: every row takes its likeliest token, so :meth:`take` may do for ``choose``.
+    """
 
     done: bool
+    greedy: bool
 
     @property
     def sampled(self) -> list[list[int]]:
@@ -42,8 +48,18 @@ class Search(Protocol):
             The chosen tokens, and, where rows continue other rows, which one each continues.
         """
 
+    def take(self, tokens: list[int], logprobs: list[float]) -> tuple[list[int], None]:
+        """Take tokens that were picked already; only where ``greedy``."""
+
     def candidates(self) -> list[list[Candidate]]:
         """The transcripts found for each audio."""
+
+
+def likeliest(logits: Tensor) -> tuple[list[int], list[float]]:
+    """The likeliest token of each row (rows, vocabulary) and its log-probability."""
+    picked = logits.argmax(dim=-1)
+    best = logits.gather(1, picked[:, None])[:, 0]
+    return picked.tolist(), (best - logits.logsumexp(dim=-1)).tolist()
 
 
 class RowSearch:
@@ -68,6 +84,7 @@ class RowSearch:
     ) -> None:
         self.sampled: list[list[int]] = [[] for _ in range(rows)]
         self.done = False
+        self.greedy = temperature == 0
         self._group = group
         self._eot = eot
         self._temperature = temperature
@@ -77,14 +94,17 @@ class RowSearch:
 
     def choose(self, logits: Tensor) -> tuple[list[int], list[int] | None]:
         """Take each row's next token; no row ever continues another."""
-        if self._temperature == 0:
-            picked = logits.argmax(dim=-1)
-        else:
-            odds = (logits / self._temperature).softmax(dim=-1)
-            picked = torch.multinomial(odds, 1, True, generator=self._generator)[:, 0]
+        if self.greedy:
+            return self.take(*likeliest(logits))
+        odds = (logits / self._temperature).softmax(dim=-1)
+        picked = torch.multinomial(odds, 1, True, generator=self._generator)[:, 0]
         chosen = logits.gather(1, picked[:, None])[:, 0] - logits.logsumexp(dim=-1)
-        tokens = picked.tolist()
-        for row, (token, logprob) in enumerate(zip(tokens, chosen.tolist(), strict=True)):
+        return self.take(picked.tolist(), chosen.tolist())
+
+    def take(self, tokens: list[int], logprobs: list[float]) -> tuple[list[int], None]:
+        """Take tokens that were picked already, one for each row, and their log-probabilities."""
+        tokens = list(tokens)
+        for row, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True)):
             if self._ended[row]:
                 tokens[row] = self._eot
                 continue
@@ -128,10 +148,25 @@ class BeamSearch:
         if size < 1 or self._wanted < 1:
             raise InputError(f"beam_size {size} with patience {patience} leaves no beam")
         self.done = False
+        self.greedy = False
         self._size = size
         self._eot = eot
         self._audios = [_Beams([()] * size, [0.0] * size) for _ in range(audios)]
         self._frozen: list[bool] = [False] * audios
+
+    @property
+    def sums(self) -> list[float]:
+        """The log-probability of each open beam of the first audio."""
+        return list(self._audios[0].sums)
+
+    @property
+    def finished(self) -> dict[tuple[int, ...], float]:
+        """The ended beams of the first audio and their log-probabilities, the end included."""
+        return dict(self._audios[0].finished)
+
+    def take(self, tokens: list[int], logprobs: list[float]) -> tuple[list[int], None]:
+        """Never asked for: beams need all scores."""
+        raise NotImplementedError("beams need all scores")
 
     @property
     def sampled(self) -> list[list[int]]:

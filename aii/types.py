@@ -139,6 +139,9 @@ class Hypothesis:
         temperature: the sampling temperature of the accepted attempt.
         stopped: why decoding ended: "end" (the model said so), "attention" (``AttentionStop``),
             "rewind" (likewise, the new tokens were thrown away) or "limit" (too many tokens).
+        dropped: the token that decoding ended at and that is not among ``tokens``: with "attention"
+            the one that came from too near to the end, with "end" the end-of-text token; None else,
+            and where no ``AttentionStop`` was asked for.
         removed: what guards took away, a line each.
         timing: where the time went.
     """
@@ -154,6 +157,7 @@ class Hypothesis:
     passes: int = 0
     temperature: float = 0.0
     stopped: str = "end"
+    dropped: Token | None = None
     removed: tuple[str, ...] = ()
     timing: Timing = Timing()
 

@@ -8,17 +8,30 @@ the same words in the same audio.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aii.decoding import DecodingOptions, DecodingResult, decode_features, encode
-from aii.errors import AudioError, ConfigError, InputError
+from aii.audio_context import (
+    FRAMES_PER_POSITION,
+    audio_context_frames,
+    default_audio_context,
+    parse_audio_context,
+    window_frames,
+)
+from aii.batch import run_alone
+from aii.errors import AudioError
+from aii.fallback import (
+    TEMPERATURES,
+    WindowOptions,
+    decode_with_fallback,
+    fallback_steps,
+    is_silent,
+)
 from aii.mel import (
     FRAMES_PER_SECOND,
     HOP_LENGTH,
@@ -28,50 +41,34 @@ from aii.mel import (
     log_mel_spectrogram,
     pad_or_trim,
 )
-from aii.timing import APPEND_PUNCTUATIONS, PREPEND_PUNCTUATIONS, add_word_timestamps
+from aii.options import DecodingResult
+from aii.steps import Steps
+from aii.timing import add_word_timestamps
 from aii.tokenizer import Tokenizer, get_tokenizer
 
 if TYPE_CHECKING:
     from aii.model import Whisper
 
-TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Sampling temperatures to try, one after the other, while the result looks wrong."""
+__all__ = [
+    "TEMPERATURES",
+    "Window",
+    "WindowOptions",
+    "audio_context_frames",
+    "decode_with_fallback",
+    "default_audio_context",
+    "ends_closed",
+    "is_silent",
+    "new_segment",
+    "parse_audio_context",
+    "segments",
+    "tail_segment",
+    "transcribe_mel",
+    "transcribe_window",
+    "window_frames",
+    "window_steps",
+]
 
-_FRAMES_PER_TIMESTAMP = 2
-_SECONDS_PER_TIMESTAMP = _FRAMES_PER_TIMESTAMP * HOP_LENGTH / SAMPLE_RATE
-_CONTEXT_MARGIN = 100  # frames of 10 ms behind the audio in a shortened context
-_CONTEXT_STEP = 50
-_SHORTEST_CONTEXT = 150
-
-
-@dataclass(frozen=True)
-class WindowOptions:
-    """How to transcribe a window.
-
-    Attributes:
-        decoding: language, task, beam size...; its prompt and temperature are not used.
-        temperatures: see :data:`TEMPERATURES`.
-        compression_ratio_threshold: text that repeats itself more than this is tried again.
-        logprob_threshold: text with a mean log-probability below this is tried again.
-        no_speech_threshold: above this, and with text below ``logprob_threshold``, nobody speaks.
-        word_timestamps: find out when each word was spoken.
-        prepend_punctuations: marks that belong to the word after them.
-        append_punctuations: marks that belong to the word before them.
-        audio_context: see :func:`audio_context_frames`.
-        seed: draw at temperatures above 0 as from this seed, in every window and whatever else
-            draws in the process; None draws from PyTorch's global generator.
-    """
-
-    decoding: DecodingOptions = field(default_factory=DecodingOptions)
-    temperatures: Sequence[float] = TEMPERATURES
-    compression_ratio_threshold: float | None = 2.4
-    logprob_threshold: float | None = -1.0
-    no_speech_threshold: float | None = 0.6
-    word_timestamps: bool = False
-    prepend_punctuations: str = PREPEND_PUNCTUATIONS
-    append_punctuations: str = APPEND_PUNCTUATIONS
-    audio_context: str | float = "full"
-    seed: int | None = None
+_SECONDS_PER_TIMESTAMP = FRAMES_PER_POSITION * HOP_LENGTH / SAMPLE_RATE
 
 
 @dataclass
@@ -84,6 +81,8 @@ class Window:
         advance: frames of 10 ms that the segments account for, where the next window begins.
         silent: nobody speaks; there are no segments then.
         closed: the model saw the end of what is said: nothing follows the last timestamp.
+        tail: where it was asked for, the unfinished text after the last whole segment, as a segment
+            that lasts to the window's end.
     """
 
     result: DecodingResult
@@ -91,129 +90,7 @@ class Window:
     advance: int
     silent: bool = False
     closed: bool = False
-
-
-# -- how much audio the encoder sees ----------------------------------------------------------
-
-
-def window_frames(model: Whisper) -> int:
-    """Frames of 10 ms that fit into the model's encoder: 3000 for every published model."""
-    return min(N_FRAMES, _FRAMES_PER_TIMESTAMP * model.dims.n_audio_ctx)
-
-
-def default_audio_context(model: Whisper) -> str | float:
-    """The context a model was trained for, as its checkpoint says; "full" for OpenAI's."""
-    return parse_audio_context(model.metadata.get("audio_context", "full"))
-
-
-def parse_audio_context(setting: object) -> str | float:
-    """Check an audio context setting: "full", "auto", or seconds as a number or text.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    if setting in ("full", "auto"):
-        return str(setting)
-    try:
-        seconds = float(str(setting))
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ConfigError(f"audio context must be full, auto or seconds above 0, not {setting!r}")
-    return seconds
-
-
-def audio_context_frames(model: Whisper, samples: int, setting: str | float) -> int:
-    """Mel frames to pad a window to before it is encoded.
-
-    Args:
-        samples: real samples (16 kHz) in the window.
-        setting: "full": the model's whole context (30 s), exact for every model. "auto": the real
-            length and a margin of 1 s, at least 1.5 s. Seconds: that, or the real length where it
-            is more. The last two are rounded up to 0.5 s and suit models trained so.
-
-    Raises:
-        ConfigError: ``setting`` is something else.
-    """
-    full = window_frames(model)
-    setting = parse_audio_context(setting)
-    if setting == "full":
-        return full
-    real = -(-samples // HOP_LENGTH)
-    if isinstance(setting, str):
-        wanted = max(real + _CONTEXT_MARGIN, _SHORTEST_CONTEXT)
-    else:
-        wanted = max(real, math.ceil(setting * FRAMES_PER_SECOND))
-    return min(full, -(-wanted // _CONTEXT_STEP) * _CONTEXT_STEP)
-
-
-# -- from mel to a result ---------------------------------------------------------------------
-
-
-@torch.no_grad()
-def decode_with_fallback(
-    model: Whisper,
-    segment: Tensor,
-    options: DecodingOptions,
-    *,
-    temperatures: Sequence[float] = TEMPERATURES,
-    compression_ratio_threshold: float | None = 2.4,
-    logprob_threshold: float | None = -1.0,
-    no_speech_threshold: float | None = 0.6,
-    generator: torch.Generator | None = None,
-) -> DecodingResult:
-    """Decode a window, again at higher temperatures while the result looks wrong.
-
-    The audio is encoded once. Beams are for temperature 0 and ``best_of`` for those above it, so
-    ``options`` may give both.
-
-    Args:
-        segment: (mels, frames) log-mel, padded, on any device.
-        generator: draws at temperatures above 0; None for torch's global one.
-
-    Returns:
-        The first result that passes, or the last one; ``passes`` counts all attempts.
-
-    Raises:
-        InputError: no temperatures, or options that do not fit.
-    """
-    if not temperatures:
-        raise InputError("no temperature was given; give at least one, such as 0")
-    half = options.fp16 and model.device.type != "cpu"  # a CPU has no use for it
-    features = encode(model, segment[None].to(model.device), fp16=half)
-    passes = 0
-    for temperature in temperatures:
-        if temperature > 0:
-            attempt = replace(options, temperature=temperature, beam_size=None, patience=None)
-        else:
-            attempt = replace(options, temperature=temperature, best_of=None)
-        result = decode_features(model, features, attempt, generator)[0]
-        passes += result.passes
-        repeats = _above(result.compression_ratio, compression_ratio_threshold)
-        unsure = _below(result.avg_logprob, logprob_threshold)
-        silent = unsure and _above(result.no_speech_prob, no_speech_threshold)
-        if silent or not (repeats or unsure):
-            break
-    return replace(result, passes=passes)
-
-
-def is_silent(
-    result: DecodingResult,
-    *,
-    no_speech_threshold: float | None = 0.6,
-    logprob_threshold: float | None = -1.0,
-) -> bool:
-    """Whether nobody speaks: no speech is likely, and the text is not convincing either."""
-    sure = _above(result.avg_logprob, logprob_threshold)
-    return _above(result.no_speech_prob, no_speech_threshold) and not sure
-
-
-def _above(value: float, threshold: float | None) -> bool:
-    return threshold is not None and value > threshold
-
-
-def _below(value: float, threshold: float | None) -> bool:
-    return threshold is not None and value < threshold
+    tail: dict[str, Any] | None = None
 
 
 # -- from a result to segments ----------------------------------------------------------------
@@ -283,7 +160,7 @@ def segments(
             result, tokenizer, seek=seek, start=offset, end=offset + duration, tokens=tokens
         )
         return [whole], segment_size
-    advance = segment_size if closed else (tokens[cuts[-1] - 1] - begin) * _FRAMES_PER_TIMESTAMP
+    advance = segment_size if closed else (tokens[cuts[-1] - 1] - begin) * FRAMES_PER_POSITION
     if closed:
         cuts.append(len(tokens))
     found = []
@@ -321,22 +198,35 @@ def transcribe_mel(
         seek: where the window begins, in frames of 10 ms; added to all times.
         last_speech: where the last word before the window ended, in seconds.
     """
+    steps = window_steps(model, mel, options, prompt=prompt, seek=seek, last_speech=last_speech)
+    return run_alone(model, steps)
+
+
+def window_steps(
+    model: Whisper,
+    mel: Tensor,
+    options: WindowOptions,
+    *,
+    prompt: Sequence[int] = (),
+    draft: Sequence[int] = (),
+    seek: int = 0,
+    last_speech: float = 0.0,
+    keep_tail: bool = False,
+) -> Steps[Window]:
+    """:func:`transcribe_mel`, step by step.
+
+    Args:
+        draft: what the tokens probably are, see :mod:`aii.loops`.
+        keep_tail: also give the unfinished text after the last whole segment.
+    """
     size = mel.shape[-1]
     context = audio_context_frames(model, size * HOP_LENGTH, options.audio_context)
     padded = pad_or_trim(mel, context)
     generator = None
     if options.seed is not None:
         generator = torch.Generator(model.device).manual_seed(options.seed)
-    result = decode_with_fallback(
-        model,
-        padded,
-        replace(options.decoding, prompt=list(prompt)),
-        temperatures=options.temperatures,
-        compression_ratio_threshold=options.compression_ratio_threshold,
-        logprob_threshold=options.logprob_threshold,
-        no_speech_threshold=options.no_speech_threshold,
-        generator=generator,
-    )
+    prompted = replace(options, decoding=replace(options.decoding, prompt=list(prompt)))
+    result = yield from fallback_steps(model, padded, prompted, generator, draft)
     if is_silent(
         result,
         no_speech_threshold=options.no_speech_threshold,
@@ -350,9 +240,10 @@ def transcribe_mel(
         task=options.decoding.task,
     )
     found, advance = segments(result, tokenizer, seek=seek, segment_size=size)
+    tail = tail_segment(result, found, tokenizer, seek=seek, size=size) if keep_tail else None
     if options.word_timestamps:
         add_word_timestamps(
-            segments=found,
+            segments=found if tail is None else [*found, tail],
             model=model,
             tokenizer=tokenizer,
             mel=padded,
@@ -362,7 +253,25 @@ def transcribe_mel(
             last_speech_timestamp=last_speech,
             audio_features=result.audio_features,
         )
-    return Window(result, found, advance, closed=ends_closed(result, tokenizer))
+    return Window(result, found, advance, closed=ends_closed(result, tokenizer), tail=tail)
+
+
+def tail_segment(
+    result: DecodingResult,
+    found: Sequence[dict[str, Any]],
+    tokenizer: Tokenizer,
+    *,
+    seek: int,
+    size: int,
+) -> dict[str, Any] | None:
+    """The text behind the segments ``found``, up to the window's end; None where there is none."""
+    tokens = result.tokens[sum(len(segment["tokens"]) for segment in found) :]
+    if not tokenizer.decode([token for token in tokens if token < tokenizer.eot]).strip():
+        return None
+    offset = seek * HOP_LENGTH / SAMPLE_RATE
+    end = offset + size * HOP_LENGTH / SAMPLE_RATE
+    start = offset + max(tokens[0] - tokenizer.timestamp_begin, 0) * _SECONDS_PER_TIMESTAMP
+    return new_segment(result, tokenizer, seek=seek, start=min(start, end), end=end, tokens=tokens)
 
 
 def transcribe_window(
@@ -387,6 +296,16 @@ def transcribe_window(
     Raises:
         AudioError: the window is not one row of samples, or longer than the encoder takes.
     """
+    mel = window_mel(model, samples)
+    return transcribe_mel(model, mel, options, prompt=prompt, last_speech=last_speech)
+
+
+def window_mel(model: Whisper, samples: np.ndarray | Tensor) -> Tensor:
+    """(mels, frames) the log-mel of a window's samples (N,), not padded.
+
+    Raises:
+        AudioError: the window is not one row of samples, or longer than the encoder takes.
+    """
     longest = window_frames(model)
     size = max(1, samples.shape[-1] // HOP_LENGTH)
     if samples.ndim != 1 or size > longest:
@@ -394,5 +313,4 @@ def transcribe_window(
             f"a window is one row of at most {longest / FRAMES_PER_SECOND:g} s of samples, "
             f"not an array of shape {tuple(samples.shape)}"
         )
-    mel = log_mel_spectrogram(samples, model.dims.n_mels, padding=2 * N_FFT)
-    return transcribe_mel(model, mel[:, :size], options, prompt=prompt, last_speech=last_speech)
+    return log_mel_spectrogram(samples, model.dims.n_mels, padding=2 * N_FFT)[:, :size]

@@ -55,6 +55,17 @@ GOOD = {
     "queue_size": ("9", 9),
     "threads": ("2", 2),
     "log_level": ("DEBUG", "debug"),
+    "vad": ("energy", "energy"),
+    "vad_threshold": ("0.6", 0.6),
+    "vad_release": ("0.2", 0.2),
+    "vad_gate": ("none", None),
+    "min_silence": ("0.8", 0.8),
+    "min_speech": ("0.1", 0.1),
+    "backdate": ("0.2", 0.2),
+    "speech_pad": ("0", 0.0),
+    "keep": ("2", 2.0),
+    "no_speech_timeout": ("0", 0.0),
+    "longest_utterance": ("60", 60.0),
 }
 
 

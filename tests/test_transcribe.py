@@ -30,7 +30,7 @@ from aii.transcribe import (
 TOKENIZER = get_tokenizer(True, language="en", task="transcribe")
 BEGIN = TOKENIZER.timestamp_begin
 ONE, TWO = TOKENIZER.encode(" one")[0], TOKENIZER.encode(" two")[0]
-WINDOWS = sys.modules["aii.windows"]
+FALLBACK = sys.modules["aii.fallback"]
 MODULE = sys.modules["aii.transcribe"]
 
 
@@ -85,15 +85,22 @@ def test_new_segment_has_the_keys_of_whisper() -> None:
 # -- fallback ---------------------------------------------------------------------------------
 
 
+def _steps(result: DecodingResult):
+    """A decode that wants nothing of the network."""
+    yield from ()
+    return [result]
+
+
 def _decode(monkeypatch: pytest.MonkeyPatch, model, results: list[DecodingResult], **given: Any):
     """Run the fallback over prepared results; return what was chosen and the options tried."""
     tried: list[DecodingOptions] = []
 
-    def prepared(_model, _features, options, generator=None):
+    def prepared(_model, _features, options, *_):
+        yield from ()
         tried.append(options)
         return [replace(results[len(tried) - 1], temperature=options.temperature)]
 
-    monkeypatch.setattr(WINDOWS, "decode_features", prepared)
+    monkeypatch.setattr(FALLBACK, "decoding_steps", prepared)
     options = DecodingOptions(beam_size=5, patience=1.0, best_of=3)
     return decode_with_fallback(model, torch.zeros(80, 3000), options, **given), tried
 
@@ -248,19 +255,19 @@ def test_nothing_is_transcribed_to_nothing(tiny_model) -> None:
 def test_recording_that_never_moves_on_ends(monkeypatch, tiny_model) -> None:
     """Two timestamps of 0 s would begin the same window again for ever."""
     stuck = _result([_at(0), ONE, _at(0), _at(0), TWO])
-    monkeypatch.setattr(WINDOWS, "decode_features", lambda *_: [stuck])
+    monkeypatch.setattr(FALLBACK, "decoding_steps", lambda *_: _steps(stuck))
     found = _transcribe(tiny_model, np.zeros(16000 * 65, np.float32))
     assert [s["seek"] for s in found["segments"]] == [0, 3000, 6000]
 
 
 def test_seconds_of_context_shorten_the_windows(monkeypatch, tiny_model) -> None:
-    monkeypatch.setattr(WINDOWS, "decode_features", lambda *_: [_result([ONE])])
+    monkeypatch.setattr(FALLBACK, "decoding_steps", lambda *_: _steps(_result([ONE])))
     found = _transcribe(tiny_model, np.zeros(16000 * 12, np.float32), audio_context=5)
     assert [s["seek"] for s in found["segments"]] == [0, 500, 1000]
 
 
 def test_clips_beyond_the_end_are_left_out(monkeypatch, tiny_model) -> None:
-    monkeypatch.setattr(WINDOWS, "decode_features", lambda *_: [_result([ONE])])
+    monkeypatch.setattr(FALLBACK, "decoding_steps", lambda *_: _steps(_result([ONE])))
     found = _transcribe(tiny_model, _noise(4), clip_timestamps=[1, 2, 3, 99, 200, 300])
     assert [(s["start"], s["end"]) for s in found["segments"]] == [(1, 2), (3, 4)]
     assert len(_transcribe(tiny_model, _noise(4), clip_timestamps="")["segments"]) == 1
@@ -294,7 +301,9 @@ def test_word_times_of_translations_are_warned_of(tiny_model) -> None:
 
 
 def test_verbose(monkeypatch, tiny_model, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(WINDOWS, "decode_features", lambda *_: [_result([_at(0), ONE, _at(2)])])
+    monkeypatch.setattr(
+        FALLBACK, "decoding_steps", lambda *_: _steps(_result([_at(0), ONE, _at(2)]))
+    )
     samples = _noise(3)
     _transcribe(tiny_model, samples, language=None)
     assert capsys.readouterr() == ("", "")
@@ -309,7 +318,7 @@ def test_verbose(monkeypatch, tiny_model, capsys: pytest.CaptureFixture[str]) ->
 def test_progress_is_drawn_on_a_terminal(
     monkeypatch, tiny_model, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(WINDOWS, "decode_features", lambda *_: [_result([ONE])])
+    monkeypatch.setattr(FALLBACK, "decoding_steps", lambda *_: _steps(_result([ONE])))
     terminal = io.StringIO()
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -320,7 +329,7 @@ def test_progress_is_drawn_on_a_terminal(
 
 def test_text_is_printed_on_any_terminal(monkeypatch, tiny_model) -> None:
     text = TOKENIZER.encode(" café")
-    monkeypatch.setattr(WINDOWS, "decode_features", lambda *_: [_result(text)])
+    monkeypatch.setattr(FALLBACK, "decoding_steps", lambda *_: _steps(_result(text)))
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", terminal)
     _transcribe(tiny_model, _noise(1), verbose=True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from aii.engine import local
-from aii.engine.local import LocalEngine, hear
+from aii.engine import hearing, local
+from aii.engine.hearing import hear
+from aii.engine.local import LocalEngine
 from aii.errors import EngineClosedError, EngineFullError, InputError
+from aii.steps import Ask, Encode
 from aii.types import DecodeRequest
 
 WAIT = 60.0
@@ -33,15 +38,16 @@ def engine(tiny_model):
 
 
 class Gate:
-    """Stands in for ``hear``: waits, notes the order, and fails where told."""
+    """Stands in for ``hearing``: waits, notes the order, and fails where told."""
 
     def __init__(self, monkeypatch) -> None:
         self.open = threading.Event()
         self.busy = threading.Event()
         self.order: list[int] = []
-        monkeypatch.setattr(local, "hear", self)
+        monkeypatch.setattr(local, "hearing", self)
 
     def __call__(self, model, request, defaults):
+        yield from ()
         self.busy.set()
         assert self.open.wait(WAIT)
         self.order.append(request.request_id)
@@ -86,7 +92,9 @@ def test_earliest_deadline_first(engine, monkeypatch):
     gate = Gate(monkeypatch)
     futures = [engine.submit(request(1))]
     assert gate.busy.wait(WAIT)
-    futures += [engine.submit(request(n, deadline=d)) for n, d in ((2, 9.0), (3, 1.0), (4, 5.0))]
+    soon = time.monotonic() + 10
+    for number, later in ((2, 9.0), (3, 1.0), (4, 5.0)):
+        futures.append(engine.submit(request(number, deadline=soon + later)))
     with pytest.raises(EngineFullError):
         engine.submit(request(5))
     gate.open.set()
@@ -96,22 +104,114 @@ def test_earliest_deadline_first(engine, monkeypatch):
     assert engine.stats()["refused"] == 1
 
 
-def test_cancelling_takes_what_waits_of_one_call(engine, monkeypatch):
+def test_cancelling_takes_all_of_one_call(engine, monkeypatch):
     gate = Gate(monkeypatch)
     running = engine.submit(request(1, "a"))
     assert gate.busy.wait(WAIT)
     waiting = engine.submit(request(2, "a"))
     other = engine.submit(request(3, "b"))
-    assert engine.cancel("a") == 1
+    assert engine.cancel("a") == 2
+    assert running.cancelled()
     assert waiting.cancelled()
+    assert engine.cancel("a") == 0
     other_cancelled = engine.submit(request(4, "b"))
     assert other_cancelled.cancel()  # by its owner, behind the engine's back
     gate.open.set()
-    assert running.result(WAIT).request_id == 1
     assert other.result(WAIT).request_id == 3
     assert engine.close(WAIT)
     assert gate.order == [1, 3]
-    assert engine.stats()["cancelled"] == 2
+    stats = engine.stats()
+    assert (stats["cancelled"], stats["done"], stats["running"]) == (3, 1, 0)
+
+
+def endless(monkeypatch, after: int = 3) -> threading.Event:
+    """Let requests of the call "endless" decode for ever; set when one has made some passes."""
+    busy, true_hearing = threading.Event(), local.hearing
+
+    def hearing_for_ever(model, request, defaults):
+        if request.call_id != "endless":
+            return (yield from true_hearing(model, request, defaults))
+        yield Encode(torch.randn(1, 80, 100))
+        yield Ask([[50258]], fresh=True)
+        for number in itertools.count(1):
+            yield Ask([[7]], keep=1)
+            if number == after:
+                busy.set()
+
+    monkeypatch.setattr(local, "hearing", hearing_for_ever)
+    return busy
+
+
+def test_a_call_that_is_cancelled_leaves_while_it_is_decoded(engine, monkeypatch):
+    busy = endless(monkeypatch)
+    running = engine.submit(request(1, "endless"))
+    assert busy.wait(WAIT)
+    assert engine.submit(request(2)).result(WAIT).request_id == 2  # beside it
+    assert engine.cancel("endless") == 1
+    assert running.cancelled()
+    assert engine.submit(request(3)).result(WAIT).request_id == 3
+    assert engine.close(WAIT)
+    assert (len(engine._batch), engine._batch.rows) == (0, 0)
+
+
+def test_a_mistake_of_ours_fails_the_batch_and_not_the_engine(engine, monkeypatch, caplog):
+    def broken(batch):
+        raise RuntimeError("mistake")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local.Batch, "encode", broken)
+        future = engine.submit(request(1))
+        with pytest.raises(RuntimeError, match="mistake"):
+            future.result(WAIT)
+    assert "because of a mistake of ours" in caplog.text
+    assert engine.submit(request(2)).result(WAIT).request_id == 2
+    assert (engine.stats()["failed"], engine.stats()["done"]) == (1, 1)
+
+
+def test_closing_drops_what_does_not_end_in_time(tiny_model, monkeypatch):
+    engine = LocalEngine(tiny_model)
+    busy = endless(monkeypatch)
+    running = engine.submit(request(1, "endless"))
+    assert busy.wait(WAIT)
+    engine.close(0.05)
+    with pytest.raises(EngineClosedError, match="was shut down"):
+        running.result(WAIT)
+    assert engine.close(WAIT)
+
+
+def test_every_window_of_32_calls_at_once(embedded_model):
+    """All calls' windows through one engine give what each gives alone."""
+    from aii.audio.pcm import slin_to_float
+    from aii.resources import asset
+
+    samples = slin_to_float(asset("sample_call.slin").read_bytes())
+    options = {"audio_context": "auto"}
+    asks = []
+    for call in range(32):
+        begin = 8000 * call
+        for window in (1, 2):
+            piece = samples[begin : begin + window * 24_000]
+            more = {3: {"beam_size": 2}, 7: {"without_timestamps": True}}.get(call % 8, {})
+            asks.append(
+                DecodeRequest(2 * call + window, f"call-{call}", piece, language="en", options=more)
+            )
+    alone = {ask.request_id: hear(embedded_model, ask, options) for ask in asks}
+    engine = LocalEngine(embedded_model, options=options)
+    try:
+        futures = [engine.submit(ask) for ask in asks]
+        for future in futures:
+            heard = future.result(WAIT)
+            expected = alone[heard.request_id]
+            assert heard.tokens == expected["tokens"]
+            assert heard.segments == expected["segments"]
+            assert heard.avg_logprob == pytest.approx(expected["avg_logprob"], abs=1e-4)
+            assert heard.passes == expected["passes"]
+        stats = engine.stats()
+    finally:
+        assert engine.close(WAIT)
+    assert stats["done"] == 64
+    assert stats["rows"] / stats["steps"] > 3  # they were decoded side by side
+    assert stats["encoded"] / stats["encodes"] > 1
 
 
 def test_a_poisoned_request_does_not_stop_the_next(engine, monkeypatch):
@@ -161,7 +261,7 @@ def test_the_language_is_detected_where_none_is_given(tiny_model):
 
 
 class Scripted:
-    """Stands in for ``transcribe_window``: a window with these tokens."""
+    """Stands in for ``window_steps``: a window with these tokens."""
 
     def __init__(self, monkeypatch, model, tokens: list[int], cuts: list[int], advance: int):
         from aii.decoding import DecodingResult
@@ -178,13 +278,20 @@ class Scripted:
                         end=(p[-1] - begin) * 0.02, tokens=p)
             for p in pieces
         ]  # fmt: skip
-        self.window = Window(result, found, advance)
+        self.window, self.tokenizer = Window(result, found, advance), tokenizer
         self.prompts: list[list[int]] = []
-        monkeypatch.setattr(local, "transcribe_window", self)
+        monkeypatch.setattr(hearing, "window_steps", self)
 
-    def __call__(self, model, samples, options, *, prompt):
+    def __call__(self, model, mel, options, *, prompt, draft, keep_tail):
+        from aii.windows import tail_segment
+
+        yield from ()
         self.prompts.append(list(prompt))
-        return self.window
+        window, tail = self.window, None
+        if keep_tail:
+            size = mel.shape[-1]
+            tail = tail_segment(window.result, window.segments, self.tokenizer, seek=0, size=size)
+        return replace(window, tail=tail)
 
 
 def tokens_of(*parts: object) -> list[int]:
@@ -293,3 +400,72 @@ def test_words_come_with_times_from_the_start_of_the_call(embedded_model):
     assert "".join(w.text for w in words) == "".join(s.text for s in heard["segments"])
     assert words
     assert all(60.0 <= w.start <= w.end <= 64.0 for w in words)
+
+
+def test_a_request_that_stops_by_attention(embedded_model):
+    """Tokens with frames and log-probabilities; no segments and no timestamps."""
+    from aii.audio.pcm import slin_to_float
+    from aii.resources import asset
+    from aii.types import AttentionStop
+
+    samples = slin_to_float(asset("sample_call.slin").read_bytes())[: 16000 * 6]
+    stop = AttentionStop(threshold=4, rewind=None)
+    ask = DecodeRequest(1, "c", samples, start=60.0, language="en", stop=stop)
+    heard = hear(embedded_model, ask, {"audio_context": "auto"})
+    tokens = heard["tokens"]
+    assert tokens
+    assert heard["segments"] == ()
+    assert all(0 <= token.frame < 300 - 4 for token in tokens)
+    assert all(token.logprob <= 0 for token in tokens)
+    assert all(token.id < 50257 for token in tokens)
+    assert heard["stopped"] in ("end", "attention")
+    assert heard["passes"] == len(tokens) + 1
+    again = replace(ask, prefix=tuple(token.id for token in tokens[:2]))
+    heard = hear(embedded_model, again, {"audio_context": "auto"})
+    told = [(token.id, token.frame) for token in heard["tokens"]]
+    assert told == [(token.id, token.frame) for token in tokens[2:]]
+
+
+def test_the_last_answer_is_the_next_ones_draft(embedded_model):
+    from aii.audio.pcm import slin_to_float
+    from aii.resources import asset
+
+    samples = slin_to_float(asset("sample_call.slin").read_bytes())
+    options = {"audio_context": "auto", "temperatures": (0.0,)}
+    draft: tuple[int, ...] = ()
+    passes = plain_passes = 0
+    for seconds in (5, 6, 7, 8):
+        ask = DecodeRequest(1, "c", samples[: 16000 * seconds], language="en")
+        plain = hear(embedded_model, ask, options)
+        drafted = hear(embedded_model, replace(ask, draft=draft), options)
+        assert drafted["tokens"] == plain["tokens"]
+        assert drafted["segments"] == plain["segments"]
+        passes, plain_passes = passes + drafted["passes"], plain_passes + plain["passes"]
+        draft = tuple(token.id for token in plain["tokens"])
+    assert passes < plain_passes
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(tiny_model, value):
+    ask = request()
+    ask.samples[100] = value
+    with pytest.raises(InputError, match="not all finite numbers"):
+        hear(tiny_model, ask, {})
+
+
+def test_a_constraint_travels_with_the_request(tiny_model):
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Only:
+        phrases: tuple[tuple[int, ...], ...]
+
+        def allowed(self, text):
+            n = len(text)
+            return {(*p, 50257)[n] for p in self.phrases if p[:n] == tuple(text)}
+
+    digits = Only((tuple(tokens_of(" four")), tuple(tokens_of(" five five"))))
+    options = {"constraint": digits, "temperatures": (0.0,), "sample_len": 12}
+    for ask in (request(options=options), request(options={**options, "beam_size": 3})):
+        heard = hear(tiny_model, ask, {"without_timestamps": True})
+        assert tuple(token.id for token in heard["tokens"]) in digits.phrases

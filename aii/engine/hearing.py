@@ -1,0 +1,192 @@
+"""What a request asks for, as steps of a decode, and what a hypothesis says of it.
+
+A request goes through the functions that ``aii transcribe`` uses, so a call and a file give the
+same words; one with an ``AttentionStop`` goes through ``aii.alignatt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from aii.alignatt import Aligned, aligned_steps
+from aii.audio_context import audio_context_frames
+from aii.batch import run_alone
+from aii.errors import AudioError, InputError
+from aii.fallback import WindowOptions, encoding
+from aii.loops import language_steps
+from aii.mel import HOP_LENGTH, N_SAMPLES, N_SAMPLES_PER_TOKEN, log_mel_spectrogram, pad_or_trim
+from aii.model import Whisper
+from aii.options import DecodingOptions
+from aii.steps import Steps
+from aii.tokenizer import get_tokenizer
+from aii.types import DecodeRequest, Segment, Token, Word
+from aii.windows import Window, window_mel, window_steps
+
+SEED = 0
+
+_DECODING = {item.name for item in fields(DecodingOptions)} - {
+    "task", "language", "prompt", "prefix", "temperature",
+}  # fmt: skip
+_WINDOW = {item.name for item in fields(WindowOptions)} - {"decoding"}
+_OURS = {"initial_prompt", "keep_tail"}
+
+
+def hear(model: Whisper, request: DecodeRequest, defaults: Mapping[str, object]) -> dict[str, Any]:
+    """Answer one request, alone: :func:`hearing`, run to its end."""
+    return run_alone(model, hearing(model, request, defaults))
+
+
+def hearing(
+    model: Whisper, request: DecodeRequest, defaults: Mapping[str, object]
+) -> Steps[dict[str, Any]]:
+    """Transcribe the window of a request, step by step.
+
+    Args:
+        defaults: options that hold where the request does not say otherwise.
+
+    Returns:
+        The fields of its :class:`aii.types.Hypothesis` but for ``timing``.
+
+    Raises:
+        InputError: options that do not exist or do not fit the model.
+        AudioError: samples that are no window.
+    """
+    if not np.isfinite(request.samples).all():
+        raise AudioError("the samples of the window are not all finite numbers")
+    options = {**defaults, **request.options}
+    wanted = _window_options(request, options)
+    language = request.language
+    if language is None:
+        language = yield from _language(model, request.samples, wanted)
+    wanted = replace(wanted, decoding=replace(wanted.decoding, language=language))
+    tokenizer = get_tokenizer(
+        model.is_multilingual,
+        num_languages=model.num_languages,
+        language=language,
+        task=request.task,
+    )
+    text = str(options.get("initial_prompt") or "").strip()
+    static = tokenizer.encode(" " + text) if text else []
+    if request.stop is not None:
+        aligned = yield from _until_the_end(model, request, wanted, static)
+        return _aligned_fields(aligned, request)
+    window = yield from window_steps(
+        model,
+        window_mel(model, request.samples),
+        wanted,
+        prompt=[*static, *request.prompt],
+        draft=request.draft,
+        keep_tail=bool(options.get("keep_tail")),
+    )
+    pieces = [_segment(item, request) for item in window.segments]
+    if window.tail is not None:
+        pieces.append(_segment(window.tail, request))
+    return _window_fields(window, pieces, language, request)
+
+
+def rows_needed(request: DecodeRequest, defaults: Mapping[str, object]) -> int:
+    """Rows of tokens that a request's decode will take at most: beams, or draws to choose from."""
+    options = {**defaults, **request.options}
+    counts = [options.get("beam_size"), options.get("best_of")]
+    return max([1, *(count for count in counts if isinstance(count, int))])
+
+
+def _until_the_end(
+    model: Whisper, request: DecodeRequest, wanted: WindowOptions, static: Sequence[int]
+) -> Steps[Aligned]:
+    """The steps of a request that stops by attention."""
+    assert request.stop is not None
+    mel = window_mel(model, request.samples)
+    context = audio_context_frames(model, mel.shape[-1] * HOP_LENGTH, wanted.audio_context)
+    yield encoding(model, pad_or_trim(mel, context), wanted.decoding)
+    return (
+        yield from aligned_steps(
+            model,
+            wanted.decoding,
+            request.stop,
+            frames=len(request.samples) // N_SAMPLES_PER_TOKEN,
+            static=static,
+            context=request.prompt,
+        )
+    )
+
+
+def _aligned_fields(heard: Aligned, request: DecodeRequest) -> dict[str, Any]:
+    return {
+        "request_id": request.request_id,
+        "tokens": heard.tokens,
+        "segments": (),
+        "language": heard.language,
+        "no_speech_prob": heard.no_speech_prob,
+        "avg_logprob": heard.avg_logprob,
+        "compression_ratio": heard.compression_ratio,
+        "passes": heard.passes,
+        "stopped": heard.stopped,
+        "dropped": heard.dropped,
+    }
+
+
+def _window_fields(
+    window: Window, pieces: Sequence[Segment], language: str, request: DecodeRequest
+) -> dict[str, Any]:
+    result = window.result
+    return {
+        "request_id": request.request_id,
+        "tokens": tuple(Token(token) for token in result.tokens),
+        "segments": tuple(pieces),
+        "language": language,
+        "no_speech_prob": result.no_speech_prob,
+        "avg_logprob": result.avg_logprob,
+        "compression_ratio": result.compression_ratio,
+        "advance": window.advance / 100,
+        "passes": result.passes,
+        "temperature": result.temperature,
+        "stopped": result.stopped,
+    }
+
+
+def _window_options(request: DecodeRequest, options: Mapping[str, Any]) -> WindowOptions:
+    """The options of a request, sorted into those of the decoder and those of the window."""
+    if unknown := sorted(set(options) - _DECODING - _WINDOW - _OURS):
+        raise InputError(f"no option of a request is called {unknown[0]!r}")
+    decoding = {name: options[name] for name in options.keys() & _DECODING}
+    window = {"seed": SEED, **{name: options[name] for name in options.keys() & _WINDOW}}
+    prefix = list(request.prefix) or None
+    return WindowOptions(DecodingOptions(task=request.task, prefix=prefix, **decoding), **window)
+
+
+def _language(model: Whisper, samples: np.ndarray, wanted: WindowOptions) -> Steps[str]:
+    """The language of a call whose first window this is, found as for a file of these samples."""
+    if not model.is_multilingual:
+        return "en"
+    mel = log_mel_spectrogram(samples, model.dims.n_mels, padding=N_SAMPLES)
+    mel = pad_or_trim(mel, audio_context_frames(model, len(samples), wanted.audio_context))
+    yield encoding(model, mel, wanted.decoding)
+    tokenizer = get_tokenizer(True, num_languages=model.num_languages)
+    (probs,) = yield from language_steps(tokenizer, 1)
+    return max(probs, key=probs.__getitem__)
+
+
+def _segment(item: Mapping[str, Any], request: DecodeRequest) -> Segment:
+    """A segment as a value; an empty one stays, emptied, as in a file's transcript."""
+    tokens = item["tokens"]
+    begin, end = _span(item, request)
+    instant = len(tokens) > 1 and tokens[0] == tokens[-1]  # word times may have moved its ends
+    if instant or not item["text"].strip():
+        return Segment(begin, end, "")
+    words = tuple(
+        Word(word["word"], *_span(word, request), word["probability"])
+        for word in item.get("words", ())
+    )
+    return Segment(begin, end, item["text"], tuple(tokens), words)
+
+
+def _span(item: Mapping[str, Any], request: DecodeRequest) -> tuple[float, float]:
+    """Start and end within the request's audio: the model may place speech in the padding."""
+    times = (min(max(item[key], 0.0), request.duration) for key in ("start", "end"))
+    begin, end = (request.start + time for time in times)
+    return begin, max(begin, end)

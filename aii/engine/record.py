@@ -1,0 +1,103 @@
+"""What an engine has done, and how it keeps up. Pure; the owner locks and holds the clock."""
+
+from __future__ import annotations
+
+from collections import deque
+
+RECENT = 200
+"""Answers that say how late answers are."""
+
+SPAN = 10.0
+"""Seconds that say how busy the engine is."""
+
+
+class Record:
+    """Counters and gauges of one engine.
+
+    ``done``, ``failed``, ``cancelled``, ``refused``: requests. ``audio_seconds``: of the windows
+    done. ``decode_seconds``: that the engine worked. ``passes``: decoder passes, counted for each
+    window that took part; ``steps``: passes made, ``rows``: decodes in all of them together, so
+    that rows over steps says how full the batch is; ``encodes``: of how many windows ``encoded``
+    were encoded. ``late``: answers later than the objective. Over the last answers:
+    ``latency_p50`` and ``latency_p95`` in seconds from submission, and ``within``, the share not
+    late (1 while there are none). ``load``: share of the last seconds in which the engine worked.
+
+    Args:
+        objective: seconds from submission within which answers should come.
+    """
+
+    def __init__(self, objective: float = 1.0) -> None:
+        self._objective = objective
+        self._counts = dict.fromkeys(
+            ("done", "failed", "cancelled", "refused", "late", "steps", "encodes"), 0
+        )
+        self._sums = dict.fromkeys(
+            (
+                "audio_seconds",
+                "decode_seconds",
+                "passes",
+                "rows",
+                "encoded",
+                "encoder_time",
+                "decoder_time",
+            ),
+            0.0,
+        )
+        self._latencies: deque[tuple[float, bool]] = deque(maxlen=RECENT)
+        self._work: deque[tuple[float, float]] = deque()
+
+    def count(self, name: str, number: int = 1) -> None:
+        """``number`` more of ``name``."""
+        self._counts[name] += number
+
+    def answered(self, audio: float, latency: float, passes: int) -> None:
+        """A request is answered: seconds of audio, seconds since it came, decoder passes."""
+        late = latency > self._objective
+        self._counts["done"] += 1
+        self._counts["late"] += late
+        self._sums["audio_seconds"] += audio
+        self._sums["passes"] += passes
+        self._latencies.append((latency, late))
+
+    def encoded(self, windows: int, seconds: float) -> None:
+        """So many windows went through the encoder together."""
+        self._counts["encodes"] += 1
+        self._sums["encoded"] += windows
+        self._sums["encoder_time"] += seconds
+
+    def decoded(self, rows: int, seconds: float) -> None:
+        """So many decodes took part in a pass."""
+        self._counts["steps"] += 1
+        self._sums["rows"] += rows
+        self._sums["decoder_time"] += seconds
+
+    def worked(self, begin: float, end: float) -> None:
+        """The engine worked from ``begin`` to ``end`` (clock readings, in order)."""
+        self._sums["decode_seconds"] += end - begin
+        if self._work and begin - self._work[-1][1] < 0.001:
+            begin = self._work.pop()[0]  # went on without a pause
+        self._work.append((begin, end))
+        self._forget(end)
+
+    def _forget(self, now: float) -> None:
+        while self._work and self._work[0][1] <= now - SPAN:
+            self._work.popleft()
+
+    def load(self, now: float) -> float:
+        """Share of the last seconds in which the engine worked, 0 to 1."""
+        self._forget(now)
+        return min(sum(end - max(begin, now - SPAN) for begin, end in self._work) / SPAN, 1.0)
+
+    def stats(self, now: float) -> dict[str, float]:
+        """Everything by name."""
+        latencies = sorted(latency for latency, _ in self._latencies)
+        late = sum(late for _, late in self._latencies)
+        last = len(latencies) - 1
+        return {
+            **self._counts,
+            **self._sums,
+            "load": self.load(now),
+            "latency_p50": latencies[round(0.5 * last)] if latencies else 0.0,
+            "latency_p95": latencies[round(0.95 * last)] if latencies else 0.0,
+            "within": 1.0 - late / len(latencies) if latencies else 1.0,
+        }
