@@ -1,8 +1,12 @@
 """One call: its audio, its policy, its counters; the state that no other call sees.
 
-The owner (a connection's thread) feeds samples, asks for a request, hands it to the engine, and
-hands the answer back; at most one request is out at a time. All of it happens on one thread, with
+The owner (whoever has the call's connection) feeds samples, asks for a request, hands it to the
+engine, and hands the answer back; at most one request is out at a time. With voice activity the
+same goes on beside it with requests to the voice detector. All of it happens on one thread, with
 the time passed in, so a session holds no lock, no socket and no clock.
+
+Memory does not grow with the call: the buffer holds what is not final, the policy what it needs of
+the text before it.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aii.audio.buffer import AudioBuffer
+from aii.audio.vad import VoiceAnswer, VoiceRequest
+from aii.streaming.collect import Collector, Question
 from aii.streaming.events import (
     CallEnded,
     CallStarted,
@@ -22,7 +27,10 @@ from aii.streaming.events import (
     Partial,
     Skipped,
 )
-from aii.streaming.policy import Policy
+from aii.streaming.policy import CallAudio, Policy
+from aii.streaming.redaction import Redactor
+from aii.streaming.utterances import Track, Utterances
+from aii.streaming.vocabulary import Vocabulary
 from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis
 
 RETRY = 0.05
@@ -42,20 +50,41 @@ class Counters:
 
 
 class Session:
-    """One call.
+    """One call, or one leg of it.
 
     Args:
         call_id: the id that goes into every event.
         policy: when to decode and what to commit.
         caller: where the call comes from, for the first event.
+        leg: the channel that this is, for every event; "" where there is only one.
+        start: seconds from the start of the call to the first sample.
+        voice: judges when somebody speaks; None hears everything.
+        redact: digits in a row from which on they are masked in every event; 0 masks none.
+        vocabulary: of the engine's model, for questions (``collect``).
     """
 
-    def __init__(self, call_id: str, policy: Policy, *, caller: str = "") -> None:
+    def __init__(
+        self,
+        call_id: str,
+        policy: Policy,
+        *,
+        caller: str = "",
+        leg: str = "",
+        start: float = 0.0,
+        voice: Track | None = None,
+        redact: int = 0,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
         self.call_id = call_id
+        self.leg = leg
         self.counters = Counters()
         self._policy = policy
         self._caller = caller
-        self._buffer = AudioBuffer()
+        self._audio = CallAudio(round(start * SAMPLE_RATE))
+        self._utterances = None if voice is None else Utterances(voice, self._audio, policy)
+        self._redactor = Redactor(redact) if redact else None
+        self._vocabulary = vocabulary or Vocabulary()
+        self._collector: Collector | None = None  # of the question that is open
         self._seq = 0
         self._out: int | None = None  # id of the request that the engine has
         self._not_before = float("-inf")
@@ -78,6 +107,11 @@ class Session:
         return self._reason or ""
 
     @property
+    def redacts(self) -> bool:
+        """Whether digits are masked: then its audio must not be recorded either."""
+        return self._redactor is not None
+
+    @property
     def finishing(self) -> bool:
         """Whether the caller is gone."""
         return self._reason is not None
@@ -85,7 +119,12 @@ class Session:
     @property
     def backlog(self) -> float:
         """Seconds of audio held."""
-        return self._buffer.seconds
+        return self._audio.buffer.seconds
+
+    @property
+    def position(self) -> float:
+        """Seconds from the start of the call to the end of the audio so far."""
+        return self._audio.buffer.end / SAMPLE_RATE
 
     @property
     def wake_at(self) -> float | None:
@@ -96,40 +135,82 @@ class Session:
         """The call's first event."""
         return self._stamped([CallStarted(caller=self._caller)])
 
+    # What comes from the call.
+
     def feed(self, samples: np.ndarray) -> None:
-        """Take the next samples (N,), float32 at 16 kHz.
+        """Take the next samples (N,), float32 at 16 kHz; ``check`` says what follows at once.
 
         Raises:
             RuntimeError: the call is over.
         """
         if self.finishing:
             raise RuntimeError("the call is over")
-        self._buffer.append(samples)
+        self._audio.buffer.append(samples)
         self.counters.samples += len(samples)
+        if self._utterances is not None:
+            self._utterances.track.feed(samples)
+
+    def check(self) -> list[Event]:
+        """What has become clear by the audio that came alone; to be asked after each feed."""
+        events = self._judged()
+        if self._collector is not None and not self.finishing:
+            answer, look = self._collector.due(self.position)
+            events += [] if answer is None else [answer]
+            if look:
+                self.flush()
+        return self._stamped(events)
+
+    def collect(self, question: Question) -> list[Event]:
+        """Ask the caller; an ``Answer`` comes once. Takes the place of a question that is open."""
+        if self.finishing:
+            return []
+        answer = None if self._collector is None else self._collector.replaced(self.position)
+        self.flush()  # what was said before it is no answer, and not in its grammar
+        voiced = self._utterances is not None
+        self._collector = Collector(question, self.position, self._vocabulary, voiced=voiced)
+        return self._stamped([] if answer is None else [answer])
 
     def dtmf(self, digit: str) -> list[Event]:
         """A key was pressed at the end of the audio so far."""
-        return self._stamped([Dtmf(digit=digit, start=self._buffer.end / SAMPLE_RATE)])
+        return self._stamped([Dtmf(digit=digit, start=self.position)])
 
     def flush(self) -> None:
         """The words of everything so far are wanted as finals now."""
-        self._policy.flush(self._buffer)
+        if self._utterances is None:
+            self._policy.stop(self._audio, self._audio.end, "flush")
+        else:
+            self._utterances.flush()
 
     def finish(self, reason: str) -> list[Event]:
         """The caller is gone, because of ``reason``. Further calls change nothing."""
         if self.finishing:
             return []
         self._reason = reason
-        self._policy.finish(self._buffer)
-        return self._stamped([])
+        if self._utterances is None:
+            self._policy.finish(self._audio)
+        else:
+            self._utterances.track.finish()
+        return self._stamped(self._judged())
+
+    # Between the session and the engine.
 
     def next_request(self, now: float) -> DecodeRequest | None:
-        """What the engine should decode now, or None. It must be answered, failed or refused."""
-        if self._ended or self.waiting or now < self._not_before:
+        """What the engine should decode now, or None. It must be answered, failed or refused.
+
+        ``now`` is the clock in seconds, whether a request is out or not: it tells when audio came.
+        """
+        if self._ended:
+            return None
+        self._policy.notice(self._audio, now)
+        if self.waiting or now < self._not_before:
             return None
         self._not_before = float("-inf")
-        request = self._policy.next_request(self._buffer, now)
+        if self._utterances is not None and not self._utterances.hearing:
+            return None
+        request = self._policy.next_request(self._audio, now)
         self._out = None if request is None else request.request_id
+        if request is not None and self._collector is not None:
+            return self._collector.constrain(request)
         return request
 
     def accept(self, hypothesis: Hypothesis) -> list[Event]:
@@ -137,7 +218,8 @@ class Session:
         if self._ended or hypothesis.request_id != self._out:
             return []
         self._out = None
-        return self._stamped(self._policy.accept(hypothesis, self._buffer))
+        events = self._policy.accept(hypothesis, self._audio)
+        return self._stamped([*events, *self._judged()])
 
     def fail(self, request_id: int, error: BaseException) -> list[Event]:
         """The engine could not answer."""
@@ -145,7 +227,8 @@ class Session:
             return []
         self._out = None
         self.counters.failed += 1
-        return self._stamped(self._policy.fail(error, self._buffer))
+        events = self._policy.fail(error, self._audio)
+        return self._stamped([*events, *self._judged()])
 
     def refuse(self, request_id: int, now: float) -> None:
         """The engine had no room: the audio stays, the request is made again a little later."""
@@ -155,36 +238,84 @@ class Session:
         self._not_before = now + RETRY
         self._policy.refuse()
 
+    # Between the session and the voice detector.
+
+    def next_voice(self) -> VoiceRequest | None:
+        """What the voice detector should judge now, or None; at most one is out."""
+        if self._ended or self._utterances is None:
+            return None
+        return self._utterances.track.next_request()
+
+    def heard(self, answer: VoiceAnswer) -> list[Event]:
+        """The voice detector's answer."""
+        if self._ended or self._utterances is None:
+            return []
+        return self._stamped(self._utterances.apply(self._utterances.track.accept(answer)))
+
+    def voice_failed(self, request_id: int) -> list[Event]:
+        """The voice detector could not answer: what it was asked about counts as speech."""
+        if self._ended or self._utterances is None:
+            return []
+        return self._stamped(self._utterances.apply(self._utterances.track.fail(request_id)))
+
+    def _judged(self) -> list[Event]:
+        """What needed no detector, and what the policy is ready for."""
+        if self._ended or self._utterances is None:
+            return []
+        return self._utterances.apply(self._utterances.track.drain())
+
+    # The end.
+
     def abort(self, reason: str) -> list[Event]:
         """End the call now; audio that was not decoded is named in a ``Skipped`` event."""
         if self._ended:
             return []
         self._reason = reason
         self._out = None
-        left = len(self._buffer)
+        buffer = self._audio.buffer
+        left = len(buffer)
         self._ended = True
         events: list[Event] = []
         if left:
             self.counters.lost += left
-            start, end = self._buffer.start / SAMPLE_RATE, self._buffer.end / SAMPLE_RATE
+            start, end = buffer.start / SAMPLE_RATE, buffer.end / SAMPLE_RATE
             events.append(Skipped(start=start, end=end, reason=reason, windows=1, lost=True))
-            self._buffer.drop_to(self._buffer.end)
+            buffer.drop_to(buffer.end)
         return self._stamped([*events, self._end()])
 
     def _end(self) -> CallEnded:
-        return CallEnded(reason=self.reason, end=self._buffer.end / SAMPLE_RATE)
+        return CallEnded(reason=self.reason, end=self.position)
 
     def _stamped(self, events: list[Event]) -> list[Event]:
-        """``events`` with call id and number, and the last event if nothing is left to do."""
+        """``events`` with call id, number and leg, and the last one if nothing is left to do."""
         if self.finishing and not self._ended and self._policy.done:
             self._ended = True
             events = [*events, self._end()]
+        if self._collector is not None:
+            events = self._answered(events, self._collector)
+        if self._redactor is not None:
+            decided = self._audio.start / SAMPLE_RATE
+            events = [*self._redactor(events), *self._redactor.due(decided)]
         stamped = []
         for event in events:
             self._count(event)
             self._seq += 1
-            stamped.append(dataclasses.replace(event, call_id=self.call_id, seq=self._seq))
+            own = dataclasses.replace(event, call_id=self.call_id, seq=self._seq, leg=self.leg)
+            stamped.append(own)
         return stamped
+
+    def _answered(self, events: list[Event], collector: Collector) -> list[Event]:
+        """``events`` with the answer that one of them completes."""
+        out: list[Event] = []
+        for event in events:
+            answer = collector.see(event)
+            found = [] if answer is None else [answer]
+            out += [*found, event] if isinstance(event, CallEnded) else [event, *found]
+            if collector.wants_flush(event):
+                self.flush()
+        if collector.done:
+            self._collector = None
+        return out
 
     def _count(self, event: Event) -> None:
         if isinstance(event, Partial):

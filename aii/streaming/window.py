@@ -21,14 +21,11 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aii.audio.buffer import AudioBuffer
 from aii.errors import ConfigError
-from aii.streaming.events import Event, Final, Partial, Skipped, Work
-from aii.streaming.policy import CallContext
+from aii.streaming.events import Event, Final, Partial, Skipped
+from aii.streaming.guards import Guarded
+from aii.streaming.policy import FRAME, CallAudio, CallContext, clamp, one_line, work_of
 from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis, Segment
-
-FRAME = 160
-"""Samples per mel frame (10 ms): windows begin on whole frames, a shorter rest holds no frame."""
 
 KEPT_PROMPT = 1024
 """Committed tokens kept as context; the decoder uses the last ``n_text_ctx // 2 - 1`` of them."""
@@ -45,9 +42,6 @@ class WindowSettings:
         window: seconds of new audio between two looks at the buffer.
         reset: seconds after which the result is final, at most 30.
         carry: at a reset go on behind the last whole segment; False cuts hard.
-        condition: give the committed tokens to the next windows as prompt.
-        prompt: text that stands before the first window, or "".
-        words: which results get word times: "none", "final", "all".
 
     Raises:
         ConfigError: no window can be cut so.
@@ -56,9 +50,6 @@ class WindowSettings:
     window: float = 5.0
     reset: float = 30.0
     carry: bool = True
-    condition: bool = True
-    prompt: str = ""
-    words: str = "final"
 
     def __post_init__(self) -> None:
         if not 0 < self.window_samples <= self.reset_samples <= 30 * SAMPLE_RATE:
@@ -89,10 +80,6 @@ class _Asked:
     mark_before: int
     again: bool = False
 
-    @property
-    def seconds(self) -> float:
-        return (self.end - self.start) / SAMPLE_RATE
-
 
 class WindowPolicy:
     """See the module."""
@@ -109,29 +96,40 @@ class WindowPolicy:
         self._asked: _Asked | None = None
         self._failed: _Asked | None = None  # a final that is to be tried once more
         self._prompt: list[int] = []
-        self._text = settings.prompt
+        self._text = context.prompt
+        self._draft = context.draft()
+        self._looped = False  # the final before was cut at a loop
 
     @property
     def done(self) -> bool:
         """Whether the call is over and all of it is committed."""
-        return self._over and not self._stops and self._asked is None
+        return self._over and self.idle
 
-    def next_request(self, buffer: AudioBuffer, now: float) -> DecodeRequest | None:
+    @property
+    def idle(self) -> bool:
+        """Whether no request is out and nothing must be made final."""
+        return not self._stops and self._asked is None and self._failed is None
+
+    def notice(self, audio: CallAudio, now: float) -> None:
+        """Finals do not depend on time, and partials only on what is there."""
+
+    def next_request(self, audio: CallAudio, now: float) -> DecodeRequest | None:
         """A final whose end has come, else the window up to a new 5 s mark, else None."""
-        asked = self._failed or self._final(buffer) or self._partial(buffer)
+        asked = self._failed or self._final(audio) or self._partial(audio)
         if asked is None:
             return None
         self._failed, self._asked = None, asked
         final = asked.reason != ""
         if not final:
             self._mark = (asked.end - asked.start) // self._window
-        words = self._settings.words
+        words = self._context.words
         return self._context.request(
-            buffer.read(asked.start, asked.end),
+            audio.read(asked.start, asked.end),
             asked.start,
             now,
             urgent=final,
-            prompt=tuple(self._prompt),
+            prompt=self._prompt,
+            draft=self._draft.at(asked.start),
             options={
                 "initial_prompt": self._text,
                 "keep_tail": not (final and self._settings.carry),
@@ -139,38 +137,43 @@ class WindowPolicy:
             },
         )
 
-    def accept(self, hypothesis: Hypothesis, buffer: AudioBuffer) -> list[Event]:
+    def accept(self, hypothesis: Hypothesis, audio: CallAudio) -> list[Event]:
         """One partial or final; a final moves the buffer's start to where it ends."""
         asked = self._take()
         final = asked.reason != ""
-        end = self._committed(asked, hypothesis) if final else asked.end
-        timing = hypothesis.timing
+        self._draft.keep([token.id for token in hypothesis.tokens], asked.start)
+        guarded = self._context.guarded(hypothesis)
+        if guarded.looped and self._unprompted() and final and not asked.again:
+            self._failed = replace(asked, again=True)
+            return []
+        end = self._committed(asked, hypothesis, guarded) if final else asked.end
         span = asked.start / SAMPLE_RATE, end / SAMPLE_RATE
         heard: dict[str, Any] = {
             "start": span[0],
             "end": span[1],
-            "segments": tuple(_within(s, *span) for s in hypothesis.segments if s.text),
+            "segments": tuple(_within(segment, *span) for segment in guarded.segments),
             "language": hypothesis.language,
-            "work": Work(timing.computed, timing.queued, asked.seconds, hypothesis.passes),
+            "work": work_of(hypothesis, asked.end - asked.start),
+            "removed": guarded.removed,
         }
         skipped = self._skips(asked)
         if not final:
             return [*skipped, Partial(**heard)]
-        self._remember(hypothesis)
-        self._restart(asked, end, buffer)
+        self._remember(hypothesis, guarded)
+        self._restart(asked, end, audio)
         return [*skipped, Final(**heard, reason=asked.reason)]
 
-    def fail(self, error: BaseException, buffer: AudioBuffer) -> list[Event]:
+    def fail(self, error: BaseException, audio: CallAudio) -> list[Event]:
         """A partial is left out; a final is tried once more, then it is empty and says why."""
         asked = self._take()
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = one_line(error)
         start, end = asked.start / SAMPLE_RATE, asked.end / SAMPLE_RATE
         if asked.reason == "":
             return [*self._skips(asked), Skipped(start=start, end=end, reason=f"error: {line}")]
         if not asked.again:
-            self._failed = _Asked(asked.start, asked.end, asked.reason, asked.mark_before, True)
+            self._failed = replace(asked, again=True)
             return []
-        self._restart(asked, asked.end, buffer)
+        self._restart(asked, asked.end, audio)
         return [*self._skips(asked), Final(start=start, end=end, reason="error", error=line)]
 
     def refuse(self) -> None:
@@ -180,40 +183,42 @@ class WindowPolicy:
         if asked.again:
             self._failed = asked
 
-    def flush(self, buffer: AudioBuffer) -> None:
-        """Everything so far becomes final, by as many windows as it takes."""
-        self._stop_at(buffer, "flush")
+    def begin(self, audio: CallAudio) -> None:
+        """Windows count from here: what was shown before the silence is final."""
+        self._mark, self._first = 0, 1
+        self._draft.keep((), 0)
 
-    def finish(self, buffer: AudioBuffer) -> None:
+    def stop(self, audio: CallAudio, position: int, reason: str) -> None:
+        """Everything up to ``position`` becomes final, by as many windows as it takes."""
+        self._stops.append((position, reason))
+        if self._asked is None and self._failed is None:
+            self._pass_stops(audio)
+
+    def finish(self, audio: CallAudio) -> None:
         """The last window ends here."""
         self._over = True
-        self._stop_at(buffer, "hangup")
+        self.stop(audio, audio.end, "hangup")
 
-    def _stop_at(self, buffer: AudioBuffer, reason: str) -> None:
-        self._stops.append((buffer.end, reason))
-        if self._asked is None and self._failed is None:
-            self._pass_stops(buffer)
-
-    def _pass_stops(self, buffer: AudioBuffer) -> None:
+    def _pass_stops(self, audio: CallAudio) -> None:
         """Forget the stops that the buffer's start has reached."""
-        while self._stops and self._stops[0][0] - buffer.start < FRAME:
+        while self._stops and self._stops[0][0] - audio.start < FRAME:
             self._stops.popleft()
 
-    def _final(self, buffer: AudioBuffer) -> _Asked | None:
+    def _final(self, audio: CallAudio) -> _Asked | None:
         """The window that must be final, if its end has come."""
-        start, full = buffer.start, buffer.start + self._reset
+        start, full = audio.start, audio.start + self._reset
         if self._stops and self._stops[0][0] < full:
             return _Asked(start, *self._stops[0], self._mark)
-        if buffer.end >= full:
+        if audio.end >= full:
             return _Asked(start, full, "reset", self._mark)
         return None
 
-    def _partial(self, buffer: AudioBuffer) -> _Asked | None:
+    def _partial(self, audio: CallAudio) -> _Asked | None:
         """The window up to the last 5 s mark, if it is a new one."""
-        mark = len(buffer) // self._window
+        mark = len(audio) // self._window
         if mark <= self._mark:
             return None
-        return _Asked(buffer.start, buffer.start + mark * self._window, "", self._mark)
+        return _Asked(audio.start, audio.start + mark * self._window, "", self._mark)
 
     def _take(self) -> _Asked:
         asked, self._asked = self._asked, None
@@ -237,43 +242,53 @@ class WindowPolicy:
             )
         ]
 
-    def _committed(self, asked: _Asked, hypothesis: Hypothesis) -> int:
-        """Position up to which a final accounts for the audio; at least one frame further."""
+    def _committed(self, asked: _Asked, hypothesis: Hypothesis, guarded: Guarded) -> int:
+        """Position up to which a final accounts for the audio; at least one frame further.
+
+        What lies behind a loop is decoded anew, as a window of its own, but only once.
+        """
+        cut = None if guarded.end is None else round(guarded.end * 100) * FRAME
+        if cut is not None and not self._looped and asked.start + SAMPLE_RATE <= cut < asked.end:
+            self._looped = True
+            return cut
+        self._looped = False
         frames = round(hypothesis.advance * 100)
         if not self._settings.carry or frames <= 0:
             return asked.end
         return min(asked.end, asked.start + frames * FRAME)
 
-    def _remember(self, hypothesis: Hypothesis) -> None:
+    def _unprompted(self) -> bool:
+        """Forget the text so far, which is copied in a loop; whether there was any."""
+        some = bool(self._prompt)
+        self._prompt = []
+        return some
+
+    def _remember(self, hypothesis: Hypothesis, guarded: Guarded) -> None:
         """The first final with text settles the language; then Whisper's rule of previous text as
         prompt."""
-        if self._context.language is None and hypothesis.text.strip():
-            self._context.language = hypothesis.language
+        if guarded.segments:
+            self._context.settle(hypothesis.language)
         if not self._settings.carry or not hypothesis.segments:  # cut hard, or nobody spoke
             return
-        tokens = [token for segment in hypothesis.segments for token in segment.tokens]
-        if not self._settings.condition or hypothesis.temperature > HOT:
+        tokens = [token for segment in guarded.segments for token in segment.tokens]
+        if not self._context.condition or hypothesis.temperature > HOT:
             self._prompt, self._text = [], ""
-        else:
+        elif not guarded.looped:
             self._prompt = [*self._prompt, *tokens][-KEPT_PROMPT:]
 
-    def _restart(self, asked: _Asked, position: int, buffer: AudioBuffer) -> None:
+    def _restart(self, asked: _Asked, position: int, audio: CallAudio) -> None:
         """Begin a new buffer at ``position``; audio behind it that was seen is shown at once."""
-        buffer.drop_to(position)
+        audio.drop_to(position)
         carried = (asked.end - position) // self._window
         self._mark, self._first = max(carried - 1, 0), carried + 1
-        self._pass_stops(buffer)
+        self._pass_stops(audio)
 
 
 def _within(segment: Segment, start: float, end: float) -> Segment:
     """The segment with all its times between ``start`` and ``end``."""
     words = tuple(
-        replace(word, start=_clamp(word.start, start, end), end=_clamp(word.end, start, end))
+        replace(word, start=clamp(word.start, start, end), end=clamp(word.end, start, end))
         for word in segment.words
     )
-    span = _clamp(segment.start, start, end), _clamp(segment.end, start, end)
+    span = clamp(segment.start, start, end), clamp(segment.end, start, end)
     return replace(segment, start=span[0], end=span[1], words=words)
-
-
-def _clamp(value: float, least: float, most: float) -> float:
-    return min(max(value, least), most)

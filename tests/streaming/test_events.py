@@ -7,8 +7,11 @@ from aii.streaming.events import (
     CallStarted,
     Dtmf,
     Final,
+    NoSpeech,
     Partial,
     Skipped,
+    SpeechEnded,
+    SpeechStarted,
     Work,
 )
 from aii.types import Segment, Word
@@ -53,12 +56,26 @@ def test_every_event_has_type_call_id_and_seq_and_goes_through_json():
         Skipped("c", 3, 0.0, 5.0, "behind", 1): {
             "start": 0.0, "end": 5.0, "reason": "behind", "windows": 1, "lost": False,
         },
-        CallEnded("c", 4, "eof", 9.5): {"reason": "eof", "end": 9.5},
+        SpeechStarted("c", 4, 1.25, 1.5): {"start": 1.25, "decided": 1.5},
+        SpeechEnded("c", 5, 1.25, 2.0, 2.5): {"start": 1.25, "end": 2.0, "decided": 2.5},
+        NoSpeech("c", 6, 2.0, 7.0): {"start": 2.0, "end": 7.0},
+        CallEnded("c", 7, "eof", 9.5): {"reason": "eof", "end": 9.5},
     }  # fmt: skip
-    types = ["started", "dtmf", "skipped", "ended"]
+    types = [
+        "started", "dtmf", "skipped", "speech_started", "speech_ended", "no_speech", "ended",
+    ]  # fmt: skip
     for number, (event, body) in enumerate(events.items(), start=1):
         written = json.loads(json.dumps(event.to_dict()))
         assert written == {"type": types[number - 1], "call_id": "c", "seq": number, **body}
+
+
+def test_what_is_not_always_there_is_left_out():
+    assert "leg" not in CallEnded("c", 1).to_dict()
+    assert CallEnded("c", 1, leg="caller").to_dict()["leg"] == "caller"
+    assert "removed" not in Partial("c", 1).to_dict()
+    assert Partial("c", 1, removed=("loop: no no",)).to_dict()["removed"] == ["loop: no no"]
+    known = CallStarted("c", 1, "1", callee="2", details={"queue": "sales"}).to_dict()
+    assert (known["callee"], known["details"]) == ("2", {"queue": "sales"})
 
 
 def test_texts_and_words_come_from_the_segments():

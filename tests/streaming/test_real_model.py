@@ -1,0 +1,165 @@
+"""All policies on the embedded model: what must be equal is, and the rest keeps its promises."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aii.audio.pcm import slin_to_float
+from aii.audio.vad import EnergyDetector, VadBatcher
+from aii.cli.calls import vocabulary_of
+from aii.engine.hearing import hear
+from aii.resources import asset
+from aii.streaming.alignatt import AlignAttSettings
+from aii.streaming.endpointing import EndpointSettings
+from aii.streaming.events import Final, Partial, Skipped, SpeechStarted
+from aii.streaming.factory import Sessions
+from aii.streaming.settings import POLICIES, CallSettings
+from aii.transcribe import default_audio_context, transcribe
+from aii.types import Hypothesis
+
+S = 16_000
+OPTIONS = {"temperatures": (0.0,)}
+
+
+@pytest.fixture(scope="module")
+def call() -> np.ndarray:
+    """The first seconds of the sample call."""
+    return slin_to_float(asset("sample_call.slin").read_bytes())[: 9 * S]
+
+
+class Heard:
+    """A call played through a session on the model; the answers are kept."""
+
+    def __init__(self, model, samples: np.ndarray, settings: CallSettings, piece: float = 0.25):
+        self.options = {"audio_context": default_audio_context(model), **OPTIONS}
+        self.model = model
+        self.answers: list[Hypothesis] = []
+        watched = settings.endpointing is not None
+        sessions = Sessions(settings, vocabulary_of(model), voice=watched)
+        self.session = sessions.make("c")
+        self.events = self.session.start()
+        for a in range(0, len(samples), round(piece * S)):
+            self.session.feed(samples[a : a + round(piece * S)])
+            self._answer()
+        self.events += self.session.finish("eof")
+        self._answer()
+        assert self.session.done
+
+    def _answer(self) -> None:
+        batcher = VadBatcher(EnergyDetector())
+        self.events += self.session.check()
+        while True:
+            voice, request = self.session.next_voice(), self.session.next_request(0.0)
+            if voice is None and request is None:
+                return
+            if voice is not None:
+                self.events += self.session.heard(batcher.run([voice])[0])
+            if request is not None:
+                answer = Hypothesis(**hear(self.model, request, self.options))
+                self.answers.append(answer)
+                self.events += self.session.accept(answer)
+
+    @property
+    def finals(self) -> list[Final]:
+        return [event for event in self.events if isinstance(event, Final)]
+
+    @property
+    def text(self) -> str:
+        return "".join(final.text for final in self.finals)
+
+    @property
+    def told(self) -> list[tuple]:
+        """Everything that partials and finals say, without what it cost."""
+        return [
+            (e.type, e.start, e.end, e.text, e.words, e.removed)
+            for e in self.events
+            if isinstance(e, (Partial, Final))
+        ]
+
+    @property
+    def passes(self) -> int:
+        return sum(answer.passes for answer in self.answers)
+
+
+def test_window_is_offline_decoding_where_no_window_ends(embedded_model, call):
+    context = default_audio_context(embedded_model)
+    offline = transcribe(
+        embedded_model, call, temperature=0.0, audio_context=context, fp16=False, language="en"
+    )
+    heard = Heard(embedded_model, call, CallSettings(language="en"))
+    assert heard.text == offline["text"]
+    assert heard.text.split()
+
+
+@pytest.mark.parametrize("policy", ["window", "local-agreement"])
+def test_drafts_change_nothing_but_the_passes(embedded_model, call, policy):
+    settings = CallSettings(policy=policy, language="en").changed({"window": 1.5})
+    with_drafts = Heard(embedded_model, call, settings)
+    without = Heard(embedded_model, call, replace(settings, drafts=False))
+    assert with_drafts.told == without.told
+    for one, other in zip(with_drafts.answers, without.answers, strict=True):
+        assert [token.id for token in one.tokens] == [token.id for token in other.tokens]
+        assert one.passes <= other.passes
+    assert with_drafts.passes < without.passes
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_committed_word_has_its_time(embedded_model, call, policy):
+    heard = Heard(embedded_model, call, CallSettings(policy=policy, language="en"))
+    assert len(heard.text.split()) >= 5
+    end = 0.0
+    for final in heard.finals:
+        assert final.start == end
+        end = final.end
+        assert "".join(word.text for word in final.words) == final.text
+        spans = [(word.start, word.end) for word in final.words]
+        assert all(final.start <= a <= b <= final.end for a, b in spans)
+        assert all(before[1] <= after[0] + 1e-6 for before, after in itertools.pairwise(spans))
+    assert end == pytest.approx(len(call) / S, abs=0.01)
+
+
+@pytest.mark.parametrize("policy", ["local-agreement", "alignatt"])
+def test_the_size_of_the_pieces_changes_nothing(embedded_model, call, policy):
+    settings = CallSettings(policy=policy, language="en")
+    some = call[: 5 * S + 777]
+    one, other = (Heard(embedded_model, some, settings, piece) for piece in (0.021, 3.3))
+    assert one.told == other.told
+
+
+@pytest.mark.parametrize("policy", ["local-agreement", "alignatt"])
+def test_words_are_final_while_the_call_goes_on(embedded_model, call, policy):
+    heard = Heard(embedded_model, call, CallSettings(policy=policy, language="en"))
+    reasons = [final.reason for final in heard.finals]
+    assert reasons.count("agreement") >= 2
+    assert reasons[-1] == "hangup"
+    early = "".join(final.text for final in heard.finals if final.reason == "agreement")
+    assert len(early.split()) >= len(heard.text.split()) / 2
+
+
+def test_alignatt_with_beams(embedded_model, call):
+    settings = CallSettings(
+        policy="alignatt", language="en", alignatt=AlignAttSettings(step=1.0, beams=3)
+    )
+    heard = Heard(embedded_model, call[: 5 * S], settings)
+    assert heard.text.split()
+    assert all(final.words for final in heard.finals if final.text)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_with_voice_activity_pauses_make_words_final_and_silence_costs_nothing(
+    embedded_model, call, policy
+):
+    noise = np.random.default_rng(0).normal(0, 1e-4, 4 * S).astype(np.float32)
+    samples = np.concatenate([noise, call[: 2 * S], noise])
+    settings = CallSettings(policy=policy, language="en", endpointing=EndpointSettings())
+    heard = Heard(embedded_model, samples, settings)
+    assert [event.type for event in heard.events if isinstance(event, SpeechStarted)]
+    assert "endpoint" in [final.reason for final in heard.finals]
+    silence = [event for event in heard.events if isinstance(event, Skipped)]
+    assert sum(event.end - event.start for event in silence) > 6.0
+    assert not any(event.lost for event in silence)
+    assert heard.text.split()
