@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import TextIO
 
 from aii.sinks.base import LineSink, Output, TextOutput
-from aii.streaming.events import Event
+from aii.sinks.files import CallFolder, RotatingFile
+from aii.streaming.events import CallEnded, CallStarted, Event, Partial
 
 RETRY = 1.0
 """Seconds between attempts to write a file whose disk is full, say."""
@@ -34,12 +37,13 @@ class JsonlSink(LineSink):
         size: int = 10_000,
         owned: bool = False,
         retry: float = 0.0,
+        line: Callable[[Event], str | None] = json_line,
     ) -> None:
         if isinstance(output, io.TextIOBase):
             output = TextOutput(output)
         super().__init__(
             output,  # type: ignore[arg-type]
-            json_line,
+            line,
             name=name,
             size=size,
             owned=owned,
@@ -47,13 +51,47 @@ class JsonlSink(LineSink):
         )
 
     @classmethod
-    def to_file(cls, path: str) -> JsonlSink:
-        """Appends to the file at ``path``.
+    def to_stream(cls, stream: TextIO, name: str, *, partials: bool = True) -> JsonlSink:
+        """Writes to ``stream``, which stays open."""
+        return cls(stream, name=name, line=json_line if partials else _without_partials)
 
-        It is written without a buffer of Python's, so that after a failed write it is known how
-        much of the last line has got there, and no line comes twice or in two halves.
+    @classmethod
+    def to_file(
+        cls,
+        path: str,
+        *,
+        rotate: int | str | None = None,
+        keep: int | None = None,
+        partials: bool = True,
+    ) -> JsonlSink:
+        """Appends to the file at ``path``; see :class:`aii.sinks.files.RotatingFile`.
 
         Raises:
             OSError: it cannot be opened.
         """
-        return cls(open(path, "ab", buffering=0), name=path, owned=True, retry=RETRY)
+        output = RotatingFile(path, rotate=rotate, keep=keep)
+        line = json_line if partials else _without_partials
+        return cls(output, name=path, owned=True, retry=RETRY, line=line)
+
+    @classmethod
+    def to_folder(cls, path: str, *, daily: bool = False, partials: bool = True) -> JsonlSink:
+        """A file per call in the folder at ``path``; see :class:`aii.sinks.files.CallFolder`.
+
+        Raises:
+            OSError: it cannot be made or written.
+        """
+        line = partial(_marked_line, partials=partials)
+        return cls(CallFolder(path, daily=daily), name=path, owned=True, retry=RETRY, line=line)
+
+
+def _without_partials(event: Event) -> str | None:
+    return None if isinstance(event, Partial) else json_line(event)
+
+
+def _marked_line(event: Event, *, partials: bool) -> str | None:
+    """A line for a :class:`aii.sinks.files.CallFolder`."""
+    if isinstance(event, Partial) and not partials:
+        return None
+    mark = "+" if isinstance(event, CallStarted) else "-" if isinstance(event, CallEnded) else ""
+    call_id = "".join(char if char.isprintable() else "?" for char in event.call_id)
+    return f"{mark}\t{call_id}\t{json_line(event)}"
