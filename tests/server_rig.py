@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
 
-from fake_engine import FakeEngine
+from fake_engine import VOCABULARY, FakeEngine, call_settings
 
 from aii.protocols import make_framing
+from aii.servers.call_ids import CallIds
 from aii.servers.services import Services
-from aii.servers.tcp import CallIds, TcpServer
+from aii.servers.tcp import TcpServer
 from aii.streaming.events import CallEnded, Event, Final
-from aii.streaming.policy import CallContext
+from aii.streaming.factory import Sessions
 from aii.streaming.session import Session
-from aii.streaming.window import WindowPolicy, WindowSettings
 
 WAIT = 30.0
 """Seconds after which a test gives up waiting for what must come."""
@@ -73,19 +72,16 @@ class Rig:
         self.engine = engine or FakeEngine()
         self.ids = CallIds()
         self.listener = Listener()
-        requests = itertools.count(1)
-        windows = WindowSettings(**(settings or {}))
+        self.sessions = Sessions(call_settings(language=language, **(settings or {})), VOCABULARY)
 
-        def make_session(call_id: str, caller: str) -> Session:
-            context = CallContext(call_id, requests, language=language)
-            return Session(call_id, WindowPolicy(context, windows), caller=caller)
+        def make_session(*args, **keywords) -> Session:
+            return self.sessions.make(*args, **keywords)
 
         services = Services(
             engine=self.engine,
             make_session=make_session,
             make_framing=lambda: make_framing(framing),
-            claim=self.ids.claim,
-            release=self.ids.release,
+            ids=self.ids,
             sinks=[self.listener],
             **options,
         )

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-FILES_PER_CALL = 3
-"""Descriptors of an open call: its socket and the two ends of its bell."""
+FILES_PER_CALL = 1
+"""Descriptors of an open call: its socket."""
 
 
 class Bell:
@@ -65,7 +65,7 @@ def make_selector() -> selectors.BaseSelector:
 def raise_file_limit() -> int:
     """Lift this process's soft limit of open files to the hard one; the limit that now holds.
 
-    The usual soft limit of 1,024 ends at some 300 calls.
+    The usual soft limit of 1,024 ends at some 900 calls.
     """
     try:
         import resource

@@ -5,12 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from aii.audio.vad import Voice
 from aii.engine.api import Engine
 from aii.protocols import Framing
 from aii.servers.budget import Budget
+from aii.servers.call_ids import CallIds
+from aii.servers.registry import CallRegistry
+from aii.servers.running import RunningCalls
 from aii.sinks.base import Sink
+from aii.sinks.outlets import Outlets
 from aii.streaming.session import Session
+
+
+def _nothing(call_id: str) -> None:
+    """What is done for a call where nothing is to be done."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +29,18 @@ class Services:
 
     Attributes:
         engine: where requests go.
-        make_session: a session from the call's id and the caller's address.
+        make_session: a session from the call's id, the caller's address and, where it has some,
+            the call's own settings.
         make_framing: a fresh framing.
-        claim: the id under which a call may run (the wanted one, or a variant while that is taken).
-        release: the call under this id is over.
+        ids: the ids that are taken.
+        registry: what is known about calls before they come.
+        running: the calls that can be asked something now.
+        bind: a leg of the call with this id begins: it stays with the model that serves now.
+        unbind: such a leg is over.
+        defaults: the settings of the call with this id, where it has none of its own.
+        voice: what judges whether somebody speaks; None where nobody asks.
         sinks: where events go besides the call's own socket.
+        outlets: that of them which takes audio, and to which calls add sinks of their own.
         reply: what goes back on the socket.
         rate: samples per second of raw input.
         max_backlog: seconds of undecoded audio at which reading pauses.
@@ -36,11 +53,17 @@ class Services:
     """
 
     engine: Engine
-    make_session: Callable[[str, str], Session]
+    make_session: Callable[..., Session]
     make_framing: Callable[[], Framing]
-    claim: Callable[[str | None], str]
-    release: Callable[[str], None]
+    ids: CallIds = field(default_factory=CallIds)
+    registry: CallRegistry = field(default_factory=CallRegistry)
+    running: RunningCalls = field(default_factory=RunningCalls)
+    bind: Callable[[str], object] = _nothing
+    unbind: Callable[[str], object] = _nothing
+    defaults: Callable[[str], Any] = _nothing
+    voice: Voice | None = None
     sinks: Sequence[Sink] = ()
+    outlets: Outlets | None = None
     reply: str = "auto"
     rate: int = 16_000
     max_backlog: float = 300.0

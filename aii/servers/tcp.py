@@ -1,4 +1,4 @@
-"""The raw TCP server: accepts calls and gives each a thread; one engine serves them all."""
+"""The raw TCP server: accepts calls and hands them to the loop; one engine serves them all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import secrets
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from aii.servers.address import BACKLOG, listen, shown
 from aii.servers.connection import Connection
 from aii.servers.lifecycle import Bell, make_selector
+from aii.servers.loop import Loop
 from aii.servers.services import Services
+from aii.servers.tls_pump import TlsPump
 from aii.sinks.socket import Outbox
 
 log = logging.getLogger(__name__)
@@ -59,29 +62,39 @@ class TcpServer:
         port: 0 picks a free one; see ``address``.
         services: what each connection is given.
         max_calls: calls at once; further ones are refused with a line.
+        context: for TLS, or None.
+        options: those that name host and port, for the message when they cannot be had.
 
     Raises:
         ConfigError: it cannot listen there (see :func:`aii.servers.address.listen`).
     """
 
-    def __init__(self, host: str, port: int, services: Services, *, max_calls: int = 500) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        services: Services,
+        *,
+        max_calls: int = 500,
+        context: ssl.SSLContext | None = None,
+        options: str = "--host or --port",
+    ) -> None:
         self._services = services
         self._max_calls = max_calls
-        self._listener = listen(host, port)
+        self._listener = listen(host, port, options=options)
+        self._pump = None if context is None else TlsPump(context)
         self._listener.setblocking(False)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._bell = Bell()
         self._stopping = False
-        self._lock = threading.Lock()
-        self._calls: dict[Connection, threading.Thread] = {}
+        self._loop: Loop[Connection] = Loop(clock=services.clock)
         self._refused: dict[socket.socket, float] = {}
         self.counts = {"accepted": 0, "refused": 0}
 
     @property
     def open_calls(self) -> int:
-        """Connections whose thread is running."""
-        with self._lock:
-            return len(self._calls)
+        """Connections that are open."""
+        return len(self._loop)
 
     def stop(self) -> None:
         """Make ``serve`` return; from any thread or a signal handler."""
@@ -90,6 +103,7 @@ class TcpServer:
 
     def serve(self) -> None:
         """Accept calls until ``stop``; those too that wait with the kernel when it comes."""
+        self._loop.start()
         selector = make_selector()
         selector.register(self._bell, selectors.EVENT_READ)
         selector.register(self._listener, selectors.EVENT_READ)
@@ -118,24 +132,24 @@ class TcpServer:
 
         Returns whether all calls were finished in time.
         """
-        until = time.monotonic() + timeout
-        threads = self._order(Connection.stop)
-        if threads:
-            log.info("%d open calls are being finished", len(threads))
-        for thread in threads:
-            thread.join(max(until - time.monotonic(), 0.0))
-        late = self._order(Connection.abort)
-        for thread in late:
-            thread.join(1.0)
+        open_calls = self._order(Connection.stop)
+        if open_calls:
+            log.info("%d open calls are being finished", open_calls)
+        in_time = self._loop.wait_until_empty(timeout if open_calls else 0.0)
+        if not in_time:
+            self._order(Connection.abort)
+        self._loop.stop(1.0)
+        if self._pump is not None:
+            self._pump.close()
         self._bell.close()
-        return not late
+        return in_time
 
-    def _order(self, order: Callable[[Connection], None]) -> list[threading.Thread]:
-        with self._lock:
-            calls = dict(self._calls)
-        for connection in calls:
-            order(connection)
-        return list(calls.values())
+    def _order(self, order: Callable[[Connection], None]) -> int:
+        """Give an order to all open calls; how many there are."""
+        calls = self._loop.members()
+        for call in calls:
+            order(call)
+        return len(calls)
 
     def _accept(self, selector: selectors.BaseSelector) -> bool:
         """Take one connection from the kernel, if there is one; whether there may be more."""
@@ -154,40 +168,21 @@ class TcpServer:
         return True
 
     def _take(self, selector: selectors.BaseSelector, sock: socket.socket, caller: str) -> None:
-        """Give a connection its thread, or refuse it."""
-        if self.open_calls >= self._max_calls:
-            self._refuse(selector, sock, caller)
-            return
+        """Hand a connection to the loop, or refuse it."""
         try:
             _tune(sock)
-            connection = Connection(sock, caller, self._services)
+            if self._pump is not None:
+                sock = self._pump.wrap(sock)
+            if self.open_calls >= self._max_calls:
+                self._refuse(selector, sock, caller)
+                return
+            connection = Connection(sock, caller, self._services, self._loop)
         except OSError as error:
             log.error("%s: cannot serve the call: %s", caller, error.strerror or error)
             sock.close()
             return
-        self._start(connection, caller)
-
-    def _start(self, connection: Connection, caller: str) -> None:
-        thread = threading.Thread(
-            target=self._run, args=(connection,), name=f"aii-call-{caller}", daemon=True
-        )
-        with self._lock:  # known before it runs, so that a stop can never miss it
-            self._calls[connection] = thread
-        try:
-            thread.start()
-            self.counts["accepted"] += 1
-        except RuntimeError as error:
-            log.error("%s: cannot serve the call: %s", caller, error)
-            with self._lock:
-                del self._calls[connection]
-            connection.close()
-
-    def _run(self, connection: Connection) -> None:
-        try:
-            connection.run()
-        finally:
-            with self._lock:
-                self._calls.pop(connection, None)
+        self.counts["accepted"] += 1
+        self._loop.add(connection)
 
     def _refuse(self, selector: selectors.BaseSelector, sock: socket.socket, caller: str) -> None:
         """Say why, then let the client close: closing first would take the line from it."""

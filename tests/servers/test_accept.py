@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import types
 
 from fake_engine import FakeEngine, slin, speech, spoken
 from server_rig import Rig, lines, read_all, reset, wait_until
@@ -59,24 +58,6 @@ def test_a_call_that_gets_no_descriptors_is_closed(monkeypatch, caplog):
             with rig.connect() as client:
                 assert read_all(client) == ""
         assert "cannot serve the call: too many open files" in caplog.text
-        assert rig.call(slin(speech(1)))
-
-
-def test_a_call_that_gets_no_thread_is_closed(monkeypatch, caplog):
-    class NoThread:
-        def __init__(self, **kwargs):
-            pass
-
-        def start(self):
-            raise RuntimeError("can't start new thread")
-
-    with Rig() as rig:
-        with monkeypatch.context() as patch:
-            patch.setattr(tcp, "threading", types.SimpleNamespace(Thread=NoThread))
-            with rig.connect() as client:
-                assert read_all(client) == ""
-        assert "can't start new thread" in caplog.text
-        assert rig.server.open_calls == 0
         assert rig.call(slin(speech(1)))
 
 

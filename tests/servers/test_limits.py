@@ -122,27 +122,28 @@ def test_auto_writes_nothing_to_a_client_that_has_not_half_closed(how):
 
 def test_an_id_is_free_again_when_its_call_has_ended(monkeypatch):
     """Not only when the connection is gone, which a slow reader may delay."""
-    monkeypatch.setattr("aii.servers.line.Line.part", lambda self, aborted: gone.wait(WAIT))
+    monkeypatch.setattr("aii.servers.line.Line.part", lambda self, events: gone.is_set())
+    monkeypatch.setattr("aii.servers.line.Line.gone_by", property(lambda self: self.last_byte))
     gone = threading.Event()
     with Rig() as rig:
         for number in (1, 2):
             with rig.connect() as client:
                 client.sendall(b"same\r" + slin(speech(1)))
             assert rig.listener.ended(number)[-1].call_id == "same"
-            wait_until(lambda: "same" not in rig.ids._taken)
+            wait_until(lambda: "same" not in rig.ids._calls)
         assert rig.server.open_calls == 2
-        assert rig.ids.claim("same") == "same"  # a third one now ...
+        assert rig.ids.claim("same").call_id == "same"  # a third one now ...
         gone.set()
         rig.wait_for_no_calls()
-        assert rig.ids.claim("same") == "same~2"  # ... does not lose it when the others go
+        assert rig.ids.claim("same").call_id == "same~2"  # ... does not lose it when the others go
 
 
 def test_a_session_that_cannot_be_made_gives_the_id_back(monkeypatch, caplog):
-    monkeypatch.setattr("server_rig.WindowPolicy", lambda *args: 1 / 0)
+    monkeypatch.setattr("aii.streaming.factory.make_policy", lambda *args: 1 / 0)
     with Rig() as rig:
         assert rig.call(b"call-1\r", slin(speech(1))) == ""
         rig.wait_for_no_calls()
-        assert not rig.ids._taken
+        assert not rig.ids._calls
     assert "a mistake of ours" in caplog.text
 
 

@@ -1,0 +1,16 @@
+"""Every route of the web listener, by router; a new one needs its line here."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from aii.servers.web import live, pages, rest, settings, status, telephony
+
+ROUTERS: tuple[APIRouter, ...] = (
+    pages.router,
+    status.router,
+    settings.router,
+    live.router,
+    rest.router,
+    telephony.router,
+)

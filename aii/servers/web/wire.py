@@ -1,0 +1,236 @@
+"""uvicorn's connections, with what a port needs that strangers can reach.
+
+* A connection that sends no whole request in time, or its body too slowly, is closed.
+* An address has only so many connections, and all together too.
+* A WebSocket that we do not read from, because too much waits for the engine, is not held to be
+  dead for not answering pings: its answers are among what we do not read.
+* A client that does not read what we send can be cut, with a reason that it finds if it ever reads.
+
+``scope["extensions"]["aii.cut"](code, reason)`` cuts; other servers do not have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from aii.servers.web.rates import network_of
+
+log = logging.getLogger(__name__)
+
+CLOSING = 15.0
+"""Seconds for a client to answer our close; uvicorn itself waits ten."""
+
+LINGER = 5.0
+"""Seconds for a client to take our last bytes before its connection is dropped."""
+
+
+@dataclass
+class Limits:
+    """What is counted over all connections of a listener.
+
+    Attributes:
+        connections: at once.
+        per_address: at once from one address.
+        header: seconds for a whole request head, and for a TLS client to begin.
+        body: seconds for a whole body.
+        refused: told a word for each refusal.
+    """
+
+    connections: int = 1000
+    per_address: int = 100
+    header: float = 15.0
+    body: float = 600.0
+    refused: Callable[[str], None] = lambda why: None
+    open: Counter[str] = field(default_factory=Counter)
+
+    def enter(self, address: str) -> str | None:
+        """Count a connection; the reason if it may not be."""
+        if self.open.total() >= self.connections:
+            self.refused("connections")
+            return "too many connections are open; try again later"
+        if self.open[address] >= self.per_address:
+            self.refused("address")
+            return "too many connections from this address; close some"
+        self.open[address] += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        """The connection is closed."""
+        self.open[address] -= 1
+        if self.open[address] <= 0:
+            del self.open[address]
+
+
+def classes(limits: Limits) -> tuple[type[H11Protocol], type[WebSocketsSansIOProtocol]]:
+    """The two classes for uvicorn's ``http`` and ``ws``, with these limits."""
+
+    class Http(_Http):
+        pass
+
+    class WebSocket(_WebSocket):
+        pass
+
+    Http.limits = WebSocket.limits = limits
+    return Http, WebSocket
+
+
+def _with_cut(app: Any, cut: Callable[[int, str], None]) -> Any:
+    """``app`` that can cut its connection."""
+
+    async def cutting(scope: Any, receive: Any, send: Any) -> Any:
+        extensions = scope.setdefault("extensions", {})
+        extensions["aii.cut"] = cut
+        return await app(scope, receive, send)
+
+    return cutting
+
+
+def _drop_later(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """Close, and do not wait for ever until the client has read everything."""
+    transport.close()
+    loop.call_later(LINGER, transport.abort)
+
+
+class _Http(H11Protocol):
+    """A connection that speaks HTTP, at first at least."""
+
+    limits: Limits
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.app = _with_cut(self.app, self._cut)
+        self._counted: str | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._waits_for = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        address = network_of((self.client or ("unknown", 0))[0])
+        reason = self.limits.enter(address)
+        if reason is not None:
+            body = reason.encode()
+            transport.write(
+                b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
+                b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            _drop_later(transport, self.loop)
+            return
+        self._counted = address
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        self._uncount()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._counted is None:
+            return  # it was refused
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._unwatch()
+        super().handle_websocket_upgrade(event)
+        websocket = self.transport.get_protocol()
+        if isinstance(websocket, _WebSocket):  # it leaves for us both
+            websocket.counted, self._counted = self._counted, None
+        else:
+            self._uncount()
+
+    def _uncount(self) -> None:
+        if self._counted is not None:
+            self.limits.leave(self._counted)
+            self._counted = None
+
+    def _watch(self) -> None:
+        """Give the client a time for what it has to send: a head, or a body."""
+        theirs = self.conn.their_state
+        waits_for = {h11.IDLE: "head", h11.SEND_BODY: "body"}.get(theirs, "")
+        if waits_for == "head" and self.timeout_keep_alive_task is not None:
+            waits_for = ""  # it may rest between requests; uvicorn looks after that
+        if waits_for == self._waits_for:
+            return
+        self._unwatch()
+        self._waits_for = waits_for
+        if waits_for:
+            seconds = self.limits.header if waits_for == "head" else self.limits.body
+            self._deadline = self.loop.call_later(seconds, self._too_slow)
+
+    def _unwatch(self) -> None:
+        self._waits_for = ""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.transport.is_closing():
+            return
+        self.limits.refused("slow request")
+        if self.conn.our_state is h11.IDLE:
+            body = b"the request did not come in time"
+            self.transport.write(
+                b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
+                b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+        _drop_later(self.transport, self.loop)
+
+    def _cut(self, code: int, reason: str) -> None:
+        _drop_later(self.transport, self.loop)
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket."""
+
+    limits: Limits
+    counted: str | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.app = _with_cut(self.app, self._cut)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.counted is not None:
+            self.limits.leave(self.counted)
+            self.counted = None
+        super().connection_lost(exc)
+
+    def keepalive_timeout(self) -> None:
+        """No pong has come; unless we do not read, the client is dead."""
+        if self.read_paused and not self.close_sent and not self.transport.is_closing():
+            self.pong_timer = None
+            self.pending_ping_payload = None
+            self.schedule_ping()
+            return
+        self.limits.refused("no pong")
+        super().keepalive_timeout()
+        self.loop.call_later(LINGER, self.transport.abort)
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        self.loop.call_later(CLOSING, self.transport.abort)
+
+    def _cut(self, code: int, reason: str) -> None:
+        """Close behind what was sent; the client may never read it."""
+        if self.transport.is_closing():
+            return
+        if self.handshake_complete and not self.close_sent:
+            self.conn.send_close(code, reason)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+        self.writable.set()
+        _drop_later(self.transport, self.loop)

@@ -1,0 +1,460 @@
+"""Strangers at the web port: what is refused or cut, with which reason, beside a call that goes on.
+
+Each test has a call running on the same server, which must not notice anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import json
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from fake_engine import floats, speech, spoken
+from server_rig import WAIT, read_all, wait_until
+from web_rig import END, WebRig, closed, messages, pieces, say
+from websockets.exceptions import InvalidStatus
+
+from aii.servers.web.wire import Limits
+
+TOKEN = "correct-horse.battery"
+SILENCE = np.zeros(8000, "<f4").tobytes()
+
+
+@contextlib.contextmanager
+def call_beside(rig: WebRig, path: str = "/ws?call_id=beside"):
+    """A call that goes on while the block runs, and is found whole at its end."""
+    samples = speech(6, seed=11, longest=1.0)
+    parts = list(pieces(floats(samples), 8000))
+    with rig.ws(path) as ws:
+        for piece in parts[:6]:
+            ws.send(piece.astype("<f4").tobytes())
+            ws.recv(timeout=WAIT)
+        yield
+        for piece in parts[6:]:
+            ws.send(piece.astype("<f4").tobytes())
+            ws.recv(timeout=WAIT)
+        ws.send(END)
+        found = messages(ws)
+        assert (ws.close_code, ws.close_reason) == (1000, "")
+    assert found[-1]["text"].split() == spoken(samples).split()
+
+
+def refused(rig: WebRig) -> dict[str, float]:
+    """The metric of those refused, by why."""
+    lines = rig.web.metrics.text()[0].decode().splitlines()
+    found = (line.split() for line in lines if line.startswith("aii_refused_total{"))
+    return {name.split('"')[1]: float(value) for name, value in found}
+
+
+# -- tokens ---------------------------------------------------------------------------------------
+
+
+def test_a_token_opens_and_nothing_else_does():
+    basic = "Basic " + base64.b64encode(f"asterisk:{TOKEN}".encode()).decode()
+    good = [({"Authorization": f"Bearer {TOKEN}"}, ""), ({}, f"?token={TOKEN}"),
+            ({"Authorization": basic}, "")]  # fmt: skip
+    bad = [({}, ""), ({"Authorization": f"Bearer {TOKEN}x"}, ""), ({}, "?token="),
+           ({"Authorization": f"Bearer {TOKEN[:-1]}"}, ""), ({}, f"?token={TOKEN[:-1]}"),
+           ({"Authorization": "Basic !!"}, ""), ({}, "?tok=" + TOKEN),
+           ({}, "?" + "&".join(f"a{n}=1" for n in range(200)) + "&token=" + TOKEN)]  # fmt: skip
+    with WebRig(token=TOKEN) as rig, call_beside(rig, f"/ws?token={TOKEN}"):
+        for headers, query in good:
+            assert rig.ask("GET", "/calls" + query, **headers).status == 200
+            path = "/ws/events" + query
+            with rig.ws(path, additional_headers=headers) as ws:
+                assert json.loads(ws.recv(timeout=WAIT))["type"] == "snapshot"
+        for headers, query in bad:
+            answer = rig.ask("GET", "/calls" + query, **headers)
+            assert answer.status == 401
+            assert json.loads(answer.content)["error"]["code"] == "token"
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            assert TOKEN.encode() not in answer.content
+            for path in ("/ws", "/ws/transcription", "/ws/events"):
+                with pytest.raises(InvalidStatus) as info:
+                    rig.ws(path + query, additional_headers=headers)
+                assert info.value.response.status_code == 401
+                assert b"a token is needed" in info.value.response.body
+        assert rig.ask("POST", "/config?lan=en").status == 401
+        assert rig.ask("POST", "/v1/audio/transcriptions", b"x").status == 401
+        assert refused(rig)["token"] >= 4 * len(bad)
+
+
+def test_what_needs_no_token_tells_nothing():
+    with WebRig(token=TOKEN) as rig:
+        for path in ("/", "/health", "/health/live", "/health/ready"):
+            assert rig.ask("GET", path).status == 200
+        assert rig.get("/health") == {"status": "ok", "ready": True}
+        for path in ("/load", "/metrics", "/calls", "/config", "/docs", "/openapi.json", "/v1/models",
+                     "/events", "/healthy/../calls", "//calls"):  # fmt: skip
+            assert rig.ask("GET", path).status == 401, path
+
+
+def test_no_token_is_in_any_log(caplog):
+    caplog.set_level("DEBUG")
+    with WebRig(token=TOKEN) as rig:
+        say(rig, f"/ws?token={TOKEN}&call_id=x", np.zeros(8000, np.float32))
+        assert rig.ask("GET", f"/calls?token={TOKEN}").status == 200
+        assert TOKEN not in json.dumps([e.to_dict() for e in rig.listener.events])
+        assert TOKEN not in rig.ask("GET", f"/calls?token={TOKEN}").content.decode()
+    ours = [r for r in caplog.records if not r.name.startswith("websockets")]  # the client's own
+    assert ours
+    assert not [r.getMessage() for r in ours if TOKEN in r.getMessage()]
+
+
+# -- origins and hosts ----------------------------------------------------------------------------
+
+
+def test_pages_of_other_origins_are_refused():
+    with WebRig(origins=("https://good.example",)) as rig, call_beside(rig):
+        own = rig.url
+        for origin, welcome in (
+            (own, True),
+            ("https://good.example", True),
+            ("https://evil.example", False),
+            ("http://good.example", False),
+            ("https://good.example.evil.example", False),
+            ("null", False),
+            (own + "0", False),
+        ):
+            status = 200 if welcome else 403
+            assert rig.ask("GET", "/calls", Origin=origin).status == status, origin
+            assert rig.ask("POST", "/config", Origin=origin).status == status, origin
+            if welcome:
+                with rig.ws("/ws/events", origin=origin) as ws:
+                    ws.recv(timeout=WAIT)
+            else:
+                with pytest.raises(InvalidStatus) as info:
+                    rig.ws("/ws", origin=origin)
+                assert info.value.response.status_code == 403
+                assert b"may not use this server" in info.value.response.body
+        assert refused(rig)["origin"] == 15
+
+
+def test_cors_is_closed_unless_an_origin_is_named():
+    ask = {"Access_Control_Request_Method": "POST"}
+    with WebRig() as rig:
+        answer = rig.ask("OPTIONS", "/config", Origin="https://a.example", **ask)
+        assert answer.status == 403
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+        assert "Access-Control-Allow-Origin" not in rig.ask("GET", "/calls").headers
+    with WebRig(origins=("https://a.example",), token=TOKEN) as rig:
+        answer = rig.ask("OPTIONS", "/config", Origin="https://a.example", **ask)
+        assert answer.status == 204
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+        answer = rig.ask(
+            "GET", "/calls", Origin="https://a.example", Authorization=f"Bearer {TOKEN}"
+        )
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        assert "Origin" in answer.headers["Vary"]
+        assert answer.headers["Access-Control-Allow-Credentials"] is None
+
+
+@pytest.mark.parametrize(
+    "host, ours",
+    [
+        ("127.0.0.1:1", True),
+        ("localhost", True),
+        ("LOCALHOST:8000", True),
+        ("[::1]:80", True),
+        ("a.localhost", True),
+        ("evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("evil.example:80@127.0.0.1", False),
+        ("192.0.2.1", False),
+        ("", False),
+    ],
+)
+def test_a_page_whose_name_leads_to_this_machine_is_refused(host, ours):
+    """DNS rebinding: the browser believes that the page is ours, its Host says that it is not."""
+    with WebRig() as rig:
+        origin = {"Origin": f"http://{host}"} if host else {}
+        answer = rig.ask("GET", "/calls", Host=host, **origin)
+        assert answer.status == (200 if ours else 403)
+        if not ours:
+            assert b"is no name of this server" in answer.content
+
+
+def test_with_a_token_any_host_will_do_for_one_who_knows_it():
+    with WebRig(token=TOKEN) as rig:
+        for query, status in ((f"?token={TOKEN}", 200), ("", 401)):
+            assert rig.ask("GET", "/calls" + query, Host="proxy.example").status == status
+
+
+# -- how much and how often -----------------------------------------------------------------------
+
+
+def test_messages_that_are_too_big_are_refused():
+    with WebRig(max_message=0.1) as rig, call_beside(rig):
+        most = rig.config.max_message_bytes
+        for path in ("/ws", "/ws/transcription", "/ws/events"):
+            with rig.ws(path) as ws:
+                if path != "/ws/events":
+                    ws.send(b"\0" * 4)
+                with contextlib.suppress(OSError):
+                    ws.send(b"\0" * (most + 4))
+                code, reason = closed(ws)
+            assert code == 1009, path
+            assert "message" in reason or "frame" in reason
+
+
+def test_a_body_that_is_too_big_is_refused():
+    with WebRig(max_upload=0.01) as rig, call_beside(rig):
+        big = b"x" * 200_000
+        for headers in ({"Content_Type": "multipart/form-data; boundary=b"}, {}):
+            answer = rig.ask("POST", "/v1/audio/transcriptions", big, **headers)
+            assert answer.status == 413
+            assert "larger than" in json.loads(answer.content)["error"]["message"]
+        answer = rig.ask("POST", "/config", b"x" * 2_000_000)
+        assert answer.status in (200, 413)  # it needs no body, and may not wait for this one
+        part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + big
+        assert chunked(rig, part) == 413
+
+
+def chunked(rig: WebRig, body: bytes) -> int:
+    """Send a body of unannounced length; the status."""
+    head = (
+        "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection(rig.address, timeout=WAIT) as client:
+        client.sendall(head.encode())
+        with contextlib.suppress(OSError):
+            for start in range(0, len(body), 10_000):
+                piece = body[start : start + 10_000]
+                client.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return int(client.recv(4096).split()[1])
+
+
+def test_too_many_sessions_are_refused():
+    with WebRig(max_sessions=3) as rig, call_beside(rig):
+        with rig.ws("/ws") as one, rig.ws("/ws/events") as two:
+            two.recv(timeout=WAIT)
+            for path in ("/ws", "/ws/transcription", "/ws/events"):
+                with rig.ws(path) as third:
+                    code, reason = closed(third)
+                assert (code, reason) == (1013, "too many sessions are open; try again later")
+            assert rig.ask("GET", "/events").status == 503
+            one.send(END)
+            closed(one)
+        wait_until(lambda: rig.web.sessions == 1)
+        assert say(rig, "/ws", np.zeros(8000, np.float32))
+
+
+def test_an_address_has_only_so_many_connections():
+    with WebRig(max_per_address=4) as rig, call_beside(rig):
+        held = [socket.create_connection(rig.address, timeout=WAIT) for _ in range(3)]
+        with socket.create_connection(rig.address, timeout=WAIT) as one_more:
+            said = read_all(one_more)
+        assert said.startswith("HTTP/1.1 503 ")
+        assert said.endswith("too many connections from this address; close some")
+        for sock in held:
+            sock.close()
+        wait_until(lambda: rig.ask("GET", "/health").status == 200)
+
+
+def test_an_address_may_ask_only_so_often():
+    with WebRig(rate_limit=30) as rig, call_beside(rig):
+        statuses = [rig.ask("GET", "/health").status for _ in range(40)]
+        assert statuses[:29] == [200] * 29  # the call has had one
+        assert statuses[-1] == 429
+        answer = rig.ask("GET", "/calls")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 2
+        with pytest.raises(InvalidStatus) as info:
+            rig.ws("/ws")
+        assert info.value.response.status_code == 429
+        assert rig.ask("GET", "/health/live").status == 200
+
+
+def test_a_session_may_last_only_so_long():
+    with WebRig(session_seconds=0.5) as rig:
+        samples = speech(2, seed=4)
+        with rig.ws("/ws") as ws:
+            ws.send(floats(samples).astype("<f4").tobytes())
+            found = messages(ws)
+            assert ws.close_code == 1008
+            assert ws.close_reason == "a session may last 0.5 s; connect anew"
+        assert found[-1]["text"].split() == spoken(samples).split()  # the last words came first
+        assert rig.listener.ended()[0].reason == "session too long"
+
+
+# -- those who are slow, or not there any more ----------------------------------------------------
+
+
+def raw_ws(rig: WebRig, path: str, *, receive_buffer: int = 4096) -> socket.socket:
+    """A WebSocket by hand, which reads nothing that it is not made to."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(WAIT)
+    sock.connect(rig.address)
+    key = base64.b64encode(b"0123456789abcdef").decode()
+    sock.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += sock.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 ")
+    return sock
+
+
+def frame(payload: bytes, opcode: int = 2) -> bytes:
+    """A masked frame, the mask being zeros."""
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload
+
+
+def test_a_client_that_does_not_read_is_cut_and_its_call_ends_in_order():
+    """It floods the list of events, whose reader never reads."""
+    with WebRig(slow_reader=0.3) as rig, call_beside(rig):
+        with raw_ws(rig, "/ws/events") as sleeper:
+            wait_until(lambda: rig.web.sessions == 2)
+            with rig.ws("/ws?call_id=" + "x" * 100) as ws:
+                threading.Thread(target=lambda: messages(ws), daemon=True).start()
+                deadline = time.monotonic() + WAIT
+                while refused(rig).get("slow reader", 0) == 0 and time.monotonic() < deadline:
+                    ws.send(floats(speech(25, 1, longest=0.3)).astype("<f4").tobytes())
+            assert refused(rig)["slow reader"] == 1
+            wait_until(lambda: rig.web.sessions == 1)
+            rest = b""
+            with contextlib.suppress(OSError):  # if it reads in the end it finds out why
+                while data := sleeper.recv(65536):
+                    rest += data
+        assert b"\x03\xf0what was sent was not read in time" in rest[-200:]
+
+
+def test_a_caller_that_does_not_read_its_answers_is_cut_and_its_words_are_kept(monkeypatch):
+    monkeypatch.setattr("aii.servers.web.writer.MOST_HELD", 50)
+    monkeypatch.setattr("aii.servers.web.writer.LAG", 10)
+    with WebRig(slow_reader=0.3) as rig, call_beside(rig):
+        samples = speech(3, seed=2, longest=1.0)
+        with raw_ws(rig, "/ws?detail=true&call_id=mute") as sleeper:
+            ended = False
+            while not ended:  # so much is said that the answers do not fit the kernel's buffers
+                with contextlib.suppress(OSError):
+                    for piece in pieces(floats(samples), 8000):
+                        sleeper.sendall(frame(piece.astype("<f4").tobytes()))
+                        sleeper.sendall(frame(b'{"type": "flush"}', 1))
+                ended = rig.listener.count() > 0
+        (end,) = rig.listener.ended()
+        assert (end.call_id, end.reason) == ("mute", "slow reader")
+        assert rig.listener.text("mute").split()[:3] == spoken(samples).split()[:3]
+        assert refused(rig)["slow reader"] == 1
+
+
+def test_a_client_that_answers_no_ping_is_dead():
+    with WebRig(ping=0.2) as rig, call_beside(rig):
+        with raw_ws(rig, "/ws?call_id=dead") as sock:
+            sock.sendall(frame(SILENCE[:4000]))
+            rest = b""
+            while data := sock.recv(4096):
+                rest += data
+        assert b"\x03\xf3keepalive ping timeout" in rest
+        assert rig.listener.ended()[0].call_id == "dead"
+        assert refused(rig)["no pong"] == 1
+
+
+def test_a_client_that_we_do_not_read_is_not_dead_for_not_answering(monkeypatch):
+    """While too much waits for the engine its pongs are among what we do not read."""
+    monkeypatch.setattr("aii.servers.call.BUDGET_POLL", 0.02)
+    with WebRig(ping=0.1, max_backlog=3.0) as rig:
+        rig.engine.gate.clear()
+        samples = speech(30, seed=3, longest=1.0)
+        with rig.ws("/ws?call_id=patient") as ws:
+            sender = threading.Thread(
+                target=lambda: [ws.send(p.astype("<f4").tobytes()) for p in pieces(floats(samples))]
+            )
+            sender.start()
+            wait_until(lambda: rig.services.budget.total > 3.0)
+            held = rig.services.budget.total
+            time.sleep(0.6)  # three pings and their patience
+            assert rig.services.budget.total <= held + 1
+            assert rig.web.sessions == 1
+            rig.engine.gate.set()
+            sender.join(WAIT)
+            ws.send(END)
+            messages(ws)
+            assert (ws.close_code, ws.close_reason) == (1000, "")
+        assert rig.listener.text("patient").split() == spoken(samples).split()  # nothing was lost
+
+
+def test_a_session_that_sends_nothing_is_closed():
+    with WebRig(first_byte_timeout=0.2, idle_timeout=0.4) as rig:
+        with rig.ws("/ws") as ws:
+            assert closed(ws) == (1008, "nothing came for 0 s; connect anew to go on")
+        with rig.ws("/ws?call_id=idle") as ws:
+            ws.send(SILENCE)
+            code, reason = closed(ws)
+            assert code == 1008
+            assert "nothing came" in reason
+        assert [end.reason for end in rig.listener.ended()] == ["idle"]  # the first was no call
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
+def test_a_connection_that_makes_no_whole_request_is_closed(monkeypatch, said):
+    monkeypatch.setattr("aii.servers.web.listener.Limits", functools.partial(Limits, header=0.2))
+    with WebRig() as rig, call_beside(rig), socket.create_connection(rig.address, WAIT) as client:
+        client.sendall(said)
+        assert read_all(client).startswith("HTTP/1.1 408 ")
+        assert refused(rig)["slow request"] == 1
+
+
+def test_garbage_is_answered_and_closed():
+    with WebRig() as rig, call_beside(rig):
+        for said in (b"\x16\x03\x01\x02\x00\x01", b"\0" * 3000 + b"\r\n\r\n", b"GET\r\n\r\n"):
+            with socket.create_connection(rig.address, timeout=WAIT) as client:
+                client.sendall(said)
+                assert read_all(client).startswith("HTTP/1.1 400 ")
+
+
+def test_a_mistake_of_ours_ends_one_call_and_no_other(monkeypatch, caplog):
+    from aii.protocols.floats import FloatProtocol
+
+    def broken(self, event):
+        if event["call_id"] == "unlucky":
+            raise ZeroDivisionError("a mistake")
+        return original(self, event)
+
+    original = FloatProtocol._event
+    monkeypatch.setattr(FloatProtocol, "_event", broken)
+    with WebRig() as rig, call_beside(rig):
+        with rig.ws("/ws?call_id=unlucky") as ws:
+            ws.send(SILENCE)
+            assert closed(ws) == (1011, "internal error")
+        rig.listener.ended()
+    assert "a mistake of ours" in caplog.text
+
+
+def test_the_server_stops_with_the_last_words():
+    samples = speech(3, seed=2, longest=1.0)
+    rig = WebRig()
+    with rig, rig.ws("/ws?call_id=last") as ws, rig.ws("/ws/events") as events:
+        ws.send(floats(samples).astype("<f4").tobytes())
+        rig.listener.wait(lambda found: bool(found))
+        assert rig.stop()
+        found = messages(ws)
+        assert (ws.close_code, ws.close_reason) == (1001, "the server is stopping")
+        assert found[-1]["text"].split() == spoken(samples).split()
+        told = messages(events)
+        assert events.close_code == 1001
+    assert rig.listener.ended()[0].reason == "shutdown"
+    assert [e["type"] for e in told][0] == "snapshot"
+
+
+def test_a_decode_that_takes_too_long_does_not_hold_the_server():
+    rig = WebRig()
+    with rig, rig.ws("/ws?call_id=stuck") as ws:
+        rig.engine.gate.clear()
+        ws.send(SILENCE)
+        rig.listener.wait(lambda found: bool(found))
+        assert not rig.stop(timeout=0.2)
+        assert closed(ws)[0] == 1001
+    assert rig.listener.ended()[0].reason == "shutdown deadline"
