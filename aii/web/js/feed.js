@@ -1,0 +1,73 @@
+// The live list: one WebSocket that comes back by itself.
+
+import { getJson, socketUrl } from "./api.js";
+import { wait } from "./backoff.js";
+
+/**
+ * Follow the server's events.
+ *
+ * Calls back with onMessage(message), and onState({ state, seconds }) where state is "connecting",
+ * "live", "lost" (another attempt follows in so many seconds) or "denied" (a token is wanted; call
+ * retry() once there is one).
+ */
+export function follow({ onMessage, onState }) {
+  let socket = null;
+  let timer = 0;
+  let attempt = 0;
+
+  function connect() {
+    clearTimeout(timer);
+    onState({ state: "connecting", attempt });
+    const mine = new WebSocket(socketUrl("ws/events"));
+    socket = mine;
+    mine.onmessage = ({ data }) => {
+      const message = parsed(data);
+      if (message === null || socket !== mine) return;
+      if (message.type === "snapshot") {
+        attempt = 0;
+        onState({ state: "live" });
+      }
+      onMessage(message);
+    };
+    mine.onclose = () => {
+      if (socket === mine) closed();
+    };
+  }
+
+  // A browser does not tell why a handshake failed, so ask in a way that does.
+  async function closed() {
+    socket = null;
+    try {
+      await getJson("calls");
+    } catch (error) {
+      if (error.denied) {
+        onState({ state: "denied", message: error.message });
+        return;
+      }
+    }
+    const seconds = wait(attempt);
+    attempt += 1;
+    onState({ state: "lost", seconds });
+    timer = setTimeout(connect, seconds * 1000);
+  }
+
+  function retry() {
+    const old = socket;
+    socket = null;
+    old?.close();
+    attempt = 0;
+    connect();
+  }
+
+  window.addEventListener("online", () => socket === null && retry());
+  connect();
+  return { retry };
+}
+
+function parsed(data) {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return null; // not ours to fall over
+  }
+}
