@@ -1,0 +1,1 @@
+"""Figures anybody can measure again: one command each, one JSON line per result."""

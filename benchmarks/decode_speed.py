@@ -1,0 +1,204 @@
+"""How long one window takes: ours, openai-whisper, transformers, faster-whisper, whisper.cpp.
+
+    python -m benchmarks.decode_speed             # tiny and base, exact and shortened audio context
+    python -m benchmarks.decode_speed --quick     # one layer, one round, one rival
+
+Random weights (``benchmarks/rivals/weights.py``), the same for all, converted; greedy, 30 tokens,
+samples in, tokens out; equal threads; a process per engine, which take turns. The figure is the
+median of the rounds; ``ratio`` says how many times longer the rival takes than each of ours.
+
+Case ``30 s``: a whole window, the exact audio context of 30 s. Case ``5 s``: five seconds of audio;
+the rivals pad it to 30 s as Whisper does, ours sees the real length (``--audio-context auto``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.common import machine, median, note, result
+from benchmarks.rivals.worker import PAUSE, Worker
+
+NAME = "decode_speed"
+TOKENS = 30
+OURS = "aii"
+CASES = (("30 s", 30.0, "full"), ("5 s", 5.0, "auto"))
+"""Name, seconds of audio, and the audio context that ours takes."""
+
+PACKAGES = {
+    "openai-whisper": "whisper",
+    "transformers": "transformers",
+    "faster-whisper": "faster_whisper",
+    "whisper.cpp": "pywhispercpp",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An engine in one of its settings."""
+
+    engine: str
+    more: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.engine, *self.more))
+
+
+def our_entries(context: str) -> list[Entry]:
+    """Ours in every compute type that it has here."""
+    return [Entry(OURS, (kind, context)) for kind in our_compute_types()]
+
+
+def our_compute_types() -> list[str]:
+    """The compute types that aii supports on this machine's CPU."""
+    try:
+        from aii.compute import supported_compute_types
+    except ImportError:
+        return ["float32"]
+    return list(supported_compute_types("cpu"))
+
+
+def rival_entries(wanted: Sequence[str]) -> list[Entry]:
+    """The rivals that are wanted and installed, in every compute type that they support here."""
+    found = []
+    for engine in wanted:
+        package = PACKAGES[engine]
+        if importlib.util.find_spec(package) is None:
+            note(f"{engine} is not installed; see benchmarks/requirements.txt")
+        elif engine == "transformers":
+            found += [Entry(engine, (kind,)) for kind in ("float32", "bfloat16")]
+        elif engine == "faster-whisper":
+            import ctranslate2
+
+            kinds = ctranslate2.get_supported_compute_types("cpu")
+            found += [Entry(engine, (kind,)) for kind in sorted(kinds)]
+        elif engine == "whisper.cpp":
+            found.append(Entry(engine, ("float16",)))
+        else:
+            found.append(Entry(engine, ("float32",)))
+    return found
+
+
+def prepare(size: str, folder: Path, formats: Sequence[str]) -> Path:
+    """Random weights of a size in all formats; the folder that holds them."""
+    from benchmarks.rivals.convert import convert
+    from benchmarks.rivals.weights import random_checkpoint
+
+    target = folder / size
+    if not (target / "openai.pt").is_file():
+        note(f"{size}: making weights in {target}")
+        target.mkdir(parents=True, exist_ok=True)
+        checkpoint = random_checkpoint(size, target / "openai.pt")
+        convert(str(checkpoint), target, formats)
+    return target
+
+
+def run(
+    entries: Sequence[Entry],
+    folder: Path,
+    *,
+    seconds: float,
+    tokens: int,
+    threads: int,
+    rounds: int,
+) -> dict[Entry, list[float]]:
+    """Seconds of each round for each engine that could be started and gave as many tokens."""
+    workers: dict[Entry, Worker] = {}
+    taken: dict[Entry, list[float]] = {}
+    try:
+        for entry in entries:
+            try:
+                workers[entry] = Worker(
+                    entry.engine, folder, threads, entry.more, seconds=seconds, tokens=tokens
+                )
+            except RuntimeError as error:
+                note(f"{entry} did not start: {error}")
+        for number in range(rounds + 1):  # the first one warms up
+            for entry, worker in workers.items():
+                time.sleep(PAUSE)
+                answer = worker.window()
+                if len(answer["tokens"]) != tokens:
+                    raise RuntimeError(f"{entry} decoded {len(answer['tokens'])} tokens")
+                if number:
+                    taken.setdefault(entry, []).append(answer["seconds"])
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return taken
+
+
+def report(case: str, taken: dict[Entry, list[float]], **extra: object) -> None:
+    """Each engine's median, and each of ours against each rival."""
+    medians = {entry: median(values) for entry, values in taken.items()}
+    for entry, value in medians.items():
+        spread = (max(taken[entry]) - min(taken[entry])) / value
+        if entry.engine == OURS:
+            result(
+                NAME, case, "latency", value * 1e3, "ms", engine=str(entry), spread=spread, **extra
+            )
+        else:
+            result(
+                NAME, case, "latency", value * 1e3, "ms", rival=str(entry), spread=spread, **extra
+            )
+    for entry, value in medians.items():
+        if entry.engine != OURS:
+            continue
+        for other, theirs in medians.items():
+            if other.engine != OURS:
+                ratio = theirs / value
+                result(NAME, case, "speedup", ratio, "x", engine=str(entry), rival=str(other),
+                       ratio=ratio)  # fmt: skip
+        best = {}
+        for other, theirs in medians.items():
+            if other.engine != OURS:
+                best[other.engine] = min(theirs, best.get(other.engine, theirs))
+        for engine, theirs in best.items():
+            note(f"{case}: {entry} is {theirs / value:.2f} x {engine} at its best")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a small run that takes seconds")
+    parser.add_argument("--sizes", nargs="+", default=None, metavar="SIZE", help="as in tiny base")
+    parser.add_argument("--rivals", nargs="*", default=None, choices=PACKAGES)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--folder", type=Path, help="where to keep weights (default: nowhere)")
+    args = parser.parse_args(argv)
+    sizes = args.sizes or (["micro"] if args.quick else ["tiny", "base"])
+    threads = args.threads or (1 if args.quick else len(os.sched_getaffinity(0)))
+    rounds = args.rounds or (1 if args.quick else 15)
+    tokens = 4 if args.quick else TOKENS
+    wanted = ["openai-whisper"] if args.quick else list(PACKAGES)
+    rivals = rival_entries(wanted if args.rivals is None else args.rivals)
+    versions = {p: importlib.metadata.version(p) for p in PACKAGES if p != "whisper.cpp"
+                and importlib.util.find_spec(PACKAGES[p])}  # fmt: skip
+    note(f"{machine()}, {threads} threads, rivals: {versions}")
+    with tempfile.TemporaryDirectory() as temporary:
+        for size in sizes:
+            engines = {entry.engine for entry in rivals}
+            formats = [f for f, e in (("hf", "transformers"), ("ctranslate2", "faster-whisper"),
+                                      ("ggml", "whisper.cpp")) if e in engines]  # fmt: skip
+            folder = prepare(size, args.folder or Path(temporary), formats)
+            for case, seconds, context in CASES[1:] if args.quick else CASES:
+                taken = run(
+                    [*our_entries(context), *rivals], folder,
+                    seconds=seconds, tokens=tokens, threads=threads, rounds=rounds,
+                )  # fmt: skip
+                report(f"{size}, {case}", taken, threads=threads)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Speech of espeak-ng with the place of every word, from its library (no text goes to a shell).
+
+The program writes audio only; the library also says, in samples, where each word and each phoneme
+begins (speak_lib.h of espeak-ng: ``espeak_EVENT``), so the times are exact, not estimated.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from ctypes import POINTER, Structure, c_char, c_int, c_short, c_uint, c_void_p
+from dataclasses import dataclass
+
+import numpy as np
+
+LIBRARY = "libespeak-ng.so.1"
+_WORD, _PHONEME = 1, 7
+_SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: samples to the callback, none to a sound card
+_PHONEME_EVENTS, _DONT_EXIT = 0x1, 0x8000
+_UTF8 = 1
+_RATE, _PITCH = 1, 3  # espeak_PARAMETER
+
+
+class _Event(Structure):
+    _fields_ = [
+        ("type", c_int),
+        ("unique", c_uint),
+        ("text_position", c_int),
+        ("length", c_int),
+        ("audio_position", c_int),
+        ("sample", c_int),
+        ("user_data", c_void_p),
+        ("id", c_char * 8),
+    ]
+
+
+_CALLBACK = ctypes.CFUNCTYPE(c_int, POINTER(c_short), c_int, POINTER(_Event))
+
+
+@dataclass(frozen=True)
+class Said:
+    """A word of the text and its place in the audio, in seconds; (nan, nan) where espeak-ng took
+    it together with the word before."""
+
+    text: str
+    start: float
+    end: float
+
+
+class Espeak:
+    """The library, opened once per process.
+
+    Raises:
+        OSError: espeak-ng is not installed (Debian: apt install espeak-ng).
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL(LIBRARY)
+        except OSError as error:
+            raise OSError(f"{error}; run: apt install espeak-ng") from None
+        self.rate: int = self._library.espeak_Initialize(
+            _SYNCHRONOUS, 0, None, _PHONEME_EVENTS | _DONT_EXIT
+        )
+        if self.rate <= 0:
+            raise OSError("espeak-ng is installed without its data; run: apt install espeak-ng")
+
+    def say(
+        self, text: str, voice: str, *, speed: int = 160, pitch: int = 50
+    ) -> tuple[np.ndarray, list[Said]]:
+        """``text`` as (N,) float32 at ``rate``, and its words.
+
+        Raises:
+            ValueError: there is no such voice.
+        """
+        library = self._library
+        if library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"espeak-ng has no voice {voice!r}")
+        library.espeak_SetParameter(_RATE, speed, 0)
+        library.espeak_SetParameter(_PITCH, pitch, 0)
+        blocks: list[np.ndarray] = []
+        events: list[tuple[int, int, int, bytes]] = []
+
+        @_CALLBACK
+        def take(samples, count, event):  # type: ignore[no-untyped-def]
+            if samples and count:
+                blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            index = 0
+            while event[index].type:
+                one = event[index]
+                events.append((one.type, one.text_position - 1, one.sample, one.id))
+                index += 1
+            return 0
+
+        library.espeak_SetSynthCallback(take)
+        data = text.encode()
+        library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
+        library.espeak_Synchronize()
+        samples = np.concatenate(blocks).astype(np.float32) / 32768 if blocks else np.zeros(0)
+        return samples.astype(np.float32), _words(text, events, len(samples), self.rate)
+
+
+def _words(
+    text: str, events: list[tuple[int, int, int, bytes]], length: int, rate: int
+) -> list[Said]:
+    """The words of ``text``, each from its event to the next word or pause."""
+    begins: dict[int, int] = {}
+    stops: list[int] = []  # where a word can end: at the next one, or at a pause
+    for kind, position, sample, phoneme in events:
+        if kind == _WORD:
+            begins.setdefault(position, sample)
+            stops.append(sample)
+        elif kind == _PHONEME and phoneme.startswith(b"_"):
+            stops.append(sample)
+    said = []
+    for match in re.finditer(r"\S+", text):
+        inside = [begins[p] for p in range(*match.span()) if p in begins]
+        if not inside:
+            said.append(Said(match[0], float("nan"), float("nan")))
+            continue
+        later = [stop for stop in stops if stop > inside[-1]]
+        end = min(later, default=length)
+        said.append(Said(match[0], inside[0] / rate, end / rate))
+    return said
