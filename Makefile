@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CORE := $(VENV)/.core
 ALL := $(VENV)/.all
-FILES := aii tests scripts assets aii_server.py $(wildcard training)
+FILES := aii tests scripts assets aii_server.py $(wildcard training benchmarks)
 
 .PHONY: demo test setup format clean
 
@@ -49,5 +49,5 @@ $(CORE): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(ALL): $(CORE)
-	$(PIP) install -qq --constraint constraints.txt --editable '.[test,dev,plot]'
+	$(PIP) install -qq --constraint constraints.txt --editable '.[test,dev,plot,vad,web,metrics]'
 	@touch $@

@@ -9,148 +9,41 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
+import inspect
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from aii.config_options import DAY, Option
+from aii.config_options import context as _context
+from aii.config_options import device as _device
+from aii.config_options import did_you_mean as _did_you_mean
+from aii.config_options import language as _language
+from aii.config_options import number as _number
+from aii.config_options import one_of as _one_of
+from aii.config_options import option as _option
+from aii.config_options import optional_whole as _optional_whole
+from aii.config_options import rate as _rate
+from aii.config_options import temperatures as _temperatures
+from aii.config_options import truth as _truth
+from aii.config_options import whole as _whole
+from aii.config_sinks import SinkOptions
+from aii.config_streaming import StreamingOptions
+from aii.config_telephony import TelephonyOptions
+from aii.config_voice import VoiceOptions
+from aii.config_web import WebOptions
 from aii.errors import ConfigError
 
 PREFIX = "AII_"
-
-DAY = 86_400.0
-"""Seconds; the longest time that can be set for anything that waits."""
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Whisper's ladder: each next one is tried when the text of the one before looks wrong."""
 
 
 @dataclass(frozen=True)
-class Option:
-    """How one field is written outside.
-
-    Attributes:
-        about: one sentence for ``--help``.
-        parse: text to value; raises ValueError with the end of the sentence "PORT is 'x', ...".
-        metavar: what stands for the value in ``--help``.
-        aliases: further environment variables that set it, after ``AII_<NAME>``.
-    """
-
-    about: str
-    parse: Callable[[str], Any]
-    metavar: str | None = None
-    aliases: tuple[str, ...] = ()
-
-
-def _text(text: str) -> str:
-    return text
-
-
-def _number(least: float, most: float, unit: str = "") -> Callable[[str], float]:
-    """Parser of a number in ``least``..``most``; refuses nan."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most:
-            limit = f"of at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-            raise ValueError(f"wanted is a number {limit}{unit and ' '}{unit}")
-        return value
-
-    return parse
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    """Parser of a whole number in ``least``..``most``."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise ValueError(f"wanted is a whole number from {least} to {most}")
-        return value
-
-    return parse
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"wanted is one of {', '.join(choices)}{_did_you_mean(text, choices)}")
-        return text
-
-    return parse
-
-
-def _truth(text: str) -> bool:
-    value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in value:
-        raise ValueError("wanted is true or false")
-    return value[text.lower()]
-
-
-def _rate(text: str) -> int:
-    if text not in ("8000", "16000"):
-        raise ValueError("wanted is 8000 or 16000 (samples per second)")
-    return int(text)
-
-
-def _language(text: str) -> str | None:
-    return None if text.lower() == "auto" else text
-
-
-def _device(text: str) -> str | None:
-    if text.lower() == "auto":
-        return None
-    if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d{1,3})?", text):
-        raise ValueError("wanted is auto, cpu, cuda, or one of several as in cuda:1")
-    return text
-
-
-def _context(text: str) -> str | float:
-    if text in ("model", "auto", "full"):
-        return text
-    try:
-        return _number(1.5, 30)(text)
-    except ValueError:
-        raise ValueError("wanted is model, auto, full, or seconds from 1.5 to 30") from None
-
-
-def _temperatures(text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(_number(0, 2)(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError("wanted are numbers from 0 to 2 with commas between") from None
-    return values
-
-
-def _optional_whole(least: int, most: int) -> Callable[[str], int | None]:
-    def parse(text: str) -> int | None:
-        return None if text == "none" else _whole(least, most)(text)
-
-    return parse
-
-
-def _option(
-    default: Any,
-    about: str,
-    parse: Callable[[str], Any] = _text,
-    *,
-    metavar: str | None = None,
-    aliases: tuple[str, ...] = (),
-) -> Any:
-    option = Option(about, parse, metavar, aliases)
-    return field(default=default, metadata={"option": option})
-
-
-@dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(StreamingOptions, VoiceOptions, TelephonyOptions, SinkOptions, WebOptions):
     """Everything that can be set about the server; built by :meth:`load`.
 
     Raises (from ``load``):
@@ -158,9 +51,14 @@ class ServerConfig:
     """
 
     host: str = _option("127.0.0.1", "address to listen on", metavar="ADDRESS")
-    port: int = _option(8300, "TCP port to listen on; 0 picks a free one", _whole(0, 65535))
+    port: int | None = _option(
+        8300, "TCP port to listen on; 0 picks a free one, none means no TCP listener",
+        _optional_whole(0, 65535),
+    )  # fmt: skip
     model: str = _option(
-        "embedded", "name of a model or path of a .pt file", aliases=("WHISPER_MODEL_PATH",)
+        "embedded",
+        "name of a model, path of a .pt file or of a Hugging Face folder",
+        aliases=("WHISPER_MODEL_PATH",),
     )
     device: str | None = _option(None, "where torch computes: auto, cpu, cuda, cuda:1", _device)
     language: str | None = _option(
@@ -211,7 +109,6 @@ class ServerConfig:
     words: str = _option(
         "final", "which results carry times of words", _one_of("none", "final", "all")
     )
-    jsonl: str | None = _option(None, "file for events as JSON lines; - is stdout", metavar="PATH")
     max_calls: int = _option(500, "calls at once; further ones are refused", _whole(1, 100_000))
     max_backlog: float = _option(
         300.0, "seconds of audio that a call may be ahead of the engine before the server stops "
@@ -247,18 +144,24 @@ class ServerConfig:
 
     @classmethod
     def options(cls) -> dict[str, Option]:
-        """Each field's name and how it is written outside, in order."""
-        return {item.name: item.metadata["option"] for item in dataclasses.fields(cls)}
+        """Each field's name and how it is written outside: our own, then those of the bases."""
+        found = {item.name: item.metadata["option"] for item in dataclasses.fields(cls)}
+        own = [name for name in inspect.get_annotations(cls) if name in found]
+        return {name: found[name] for name in (*own, *(n for n in found if n not in own))}
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add one flag per option; values stay text until :meth:`load`."""
         defaults = cls()
         for name, option in cls.options().items():
+            value: dict[str, Any] = {"nargs": "?", "const": "true"} if option.switch else {}
+            if option.repeated:
+                value["action"] = "append"
             parser.add_argument(
                 _flag(name),
                 dest=name,
                 default=argparse.SUPPRESS,
+                **value,
                 metavar=option.metavar or name.upper(),
                 help=f"{option.about} (default: {_show(getattr(defaults, name))}; "
                 f"environment: {', '.join(_variables(name, option))})".replace("%", "%%"),
@@ -284,11 +187,16 @@ class ServerConfig:
         values: dict[str, Any] = {}
         for name, option in options.items():
             found = [v for v in _variables(name, option) if v in environ]
-            if name in flags:
+            if option.repeated and name in flags:
+                values[name] = tuple(_parsed(_flag(name), text, option) for text in flags[name])
+            elif option.repeated and found:
+                values[name] = _listed(found[0], environ[found[0]], option)
+            elif name in flags:
                 values[name] = _parsed(_flag(name), str(flags[name]), option)
             elif found:
                 values[name] = _parsed(found[0], environ[found[0]], option)
         config = cls(**values)
+        config.check_web()
         if config.window > config.reset_seconds:
             raise ConfigError(
                 f"--window is {config.window:g} s, longer than --reset-seconds "
@@ -307,7 +215,7 @@ def _variables(name: str, option: Option) -> list[str]:
 
 def _show(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(f"{item:g}" for item in value)
+        return ",".join(str(item) for item in map(_show, value)) or "none"
     if isinstance(value, float):
         return f"{value:g}"
     return {None: "none", True: "true", False: "false", "": "none"}.get(value, str(value))
@@ -323,6 +231,15 @@ def _parsed(source: str, text: str, option: Option) -> Any:
         raise ConfigError(f"{source} is {text!r}; {problem}") from None
 
 
+def _listed(source: str, text: str, option: Option) -> tuple[Any, ...]:
+    """The values of a variable that holds several."""
+    try:
+        words = shlex.split(text) or [""]
+    except ValueError as problem:
+        raise ConfigError(f"{source} is {text!r}; {problem}") from None
+    return tuple(_parsed(source, word, option) for word in words)
+
+
 def _refuse_unknown(
     environ: Mapping[str, str], options: Mapping[str, Option], others: Sequence[str]
 ) -> None:
@@ -333,10 +250,3 @@ def _refuse_unknown(
                 f"environment variable {variable} is unknown"
                 f"{_did_you_mean(variable, known, PREFIX) or '; unset it'}"
             )
-
-
-def _did_you_mean(text: str, choices: Sequence[str], prefix: str = "") -> str:
-    """A guess that is nearly right; ``prefix``, which all share, says nothing about that."""
-    bare = [choice.removeprefix(prefix) for choice in choices]
-    close = difflib.get_close_matches(text.removeprefix(prefix), bare, n=1, cutoff=0.75)
-    return f"; did you mean {prefix}{close[0]}?" if close else ""

@@ -154,7 +154,8 @@ def local_file(name: str, download_root: str | os.PathLike[str] | None = None) -
 
 
 def resolve(name: str, download_root: str | os.PathLike[str] | None = None) -> Path:
-    """The file of "embedded", of a published name (downloaded when it is not here) or of a path.
+    """The file of "embedded", of a published name (downloaded when it is not here) or of a path,
+    which may also be a folder in Hugging Face's layout.
 
     A published name's file is checked against its SHA-256 each time.
 
@@ -175,11 +176,20 @@ def resolve(name: str, download_root: str | os.PathLike[str] | None = None) -> P
         raise CheckpointError(f"{name}: {error}") from error
     if not name:
         raise CheckpointError("the model has no name; give one of aii models, or a path")
-    if path.is_dir():
-        raise CheckpointError(f"{name} is a folder; give the .pt file in OpenAI's format")
+    if path.is_dir() and not is_model_folder(path):
+        raise CheckpointError(
+            f"{name} is a folder without a config.json; give a .pt file in OpenAI's format, or "
+            "Hugging Face's folder of a Whisper"
+        )
     if not path.exists():
         raise CheckpointError(_unknown(name))
     return path
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder in Hugging Face's layout; it may still be of another model, or
+    with ``adapter_config.json`` no whole one."""
+    return any((path / name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
 def _published(model: PublishedModel, folder: Path) -> Path:

@@ -191,7 +191,7 @@ def _language(model: Whisper, mel: Tensor, options: WindowOptions, verbose: bool
         )
     samples = (mel.shape[-1] - N_FRAMES) * HOP_LENGTH
     context = audio_context_frames(model, samples, options.audio_context)
-    dtype = torch.float16 if options.decoding.fp16 else torch.float32
+    dtype = model.input_dtype(options.decoding.fp16)
     _, probs = detect_language(model, pad_or_trim(mel, context).to(model.device, dtype))
     language = max(probs, key=probs.__getitem__)
     if verbose is not None:

@@ -17,13 +17,17 @@ BLOCK = SAMPLE_RATE // 2
 
 
 class AudioBuffer:
-    """Samples ``start`` to ``end`` of a call, float32 at 16 kHz."""
+    """Samples ``start`` to ``end`` of a call, float32 at 16 kHz.
 
-    def __init__(self) -> None:
+    Args:
+        start: position of the first sample that will come.
+    """
+
+    def __init__(self, start: int = 0) -> None:
         self._blocks: deque[np.ndarray] = deque()
-        self._origin = 0  # position of the first sample of the first block
-        self._start = 0
-        self._end = 0
+        self._origin = start  # position of the first sample of the first block
+        self._start = start
+        self._end = start
 
     @property
     def start(self) -> int:

@@ -132,25 +132,63 @@ def _wav_samples(chunk: bytes) -> PcmFormat:
     return pcm
 
 
-def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> np.ndarray:
+_FORMATS = (
+    "aac,ac3,aiff,amr,asf,au,avi,caf,flac,flv,g722,gsm,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
+    "mpeg,mpegts,ogg,opus,wav,w64"
+)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is done at most for a recording that a stranger has sent.
+
+    ffmpeg is then kept to formats that hold their sound themselves: a play list may name other
+    files of this machine, or addresses.
+
+    Attributes:
+        longest: seconds of sound.
+        patience: seconds for ffmpeg.
+    """
+
+    longest: float
+    patience: float = 300.0
+
+    def bytes(self, pcm: PcmFormat) -> int:
+        """Bytes of ``longest`` and a little more, in whole frames."""
+        return (round(self.longest * pcm.rate) + pcm.rate) * pcm.frame_bytes
+
+
+def load_audio(
+    file: str | os.PathLike[str], sr: int = SAMPLE_RATE, *, bounds: Bounds | None = None
+) -> np.ndarray:
     """Samples (N,) float32, -1 to 1, mono, of a recording of any kind.
 
     Args:
         file: path (or, for ffmpeg, an address with ``://``). Raw audio is known by its suffix, see
             ``RAW_FORMATS``; WAV by its contents.
         sr: samples per second wanted.
+        bounds: for the recordings of strangers, which must be files.
 
     Raises:
-        AudioError: the file is missing or cannot be decoded, or ffmpeg is needed and not installed.
+        AudioError: the file is missing or cannot be decoded, ffmpeg is needed and not installed, or
+            the recording is out of bounds.
     """
+    samples = _load(file, sr, bounds)
+    if bounds is not None and len(samples) > bounds.longest * sr:
+        raise AudioError(f"the recording is longer than {bounds.longest:g} s; send it in parts")
+    return samples
+
+
+def _load(file: str | os.PathLike[str], sr: int, bounds: Bounds | None) -> np.ndarray:
     name = os.fspath(file)
     path = Path(name)
-    if not path.exists() and "://" in name:
+    if not path.exists() and "://" in name and bounds is None:
         return _ffmpeg(name, name, sr)
     try:
         raw = RAW_FORMATS.get(path.suffix.lower())
         if raw is not None:
-            return _at_rate(raw, path.read_bytes(), sr)
+            with path.open("rb") as source:
+                return _at_rate(raw, source.read(-1 if bounds is None else bounds.bytes(raw)), sr)
         wav = _wav_format(path)
     except FileNotFoundError:
         raise AudioError(f"there is no file {name}; check the path") from None
@@ -158,7 +196,7 @@ def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> np.ndarra
         raise AudioError(f"cannot read {name}: {error.strerror}") from None
     ready = isinstance(wav, WavFormat) and wav.pcm == PcmFormat("s16", sr)
     if not ready and shutil.which("ffmpeg"):
-        return _ffmpeg(f"file:{path.absolute()}", name, sr)
+        return _ffmpeg(f"file:{path.absolute()}", name, sr, bounds)
     if isinstance(wav, AudioError):
         raise AudioError(f"cannot decode {name} without ffmpeg: {wav}")
     if wav is None:
@@ -167,7 +205,11 @@ def load_audio(file: str | os.PathLike[str], sr: int = SAMPLE_RATE) -> np.ndarra
         )
     with path.open("rb") as source:
         source.seek(wav.data_offset)
-        return _at_rate(wav.pcm, source.read(-1 if wav.data_size is None else wav.data_size), sr)
+        size = -1 if wav.data_size is None else wav.data_size
+        if bounds is not None:
+            most = bounds.bytes(wav.pcm)
+            size = most if size < 0 else min(size, most)
+        return _at_rate(wav.pcm, source.read(size), sr)
 
 
 def _wav_format(path: Path) -> WavFormat | AudioError | None:
@@ -192,14 +234,23 @@ def _at_rate(pcm: PcmFormat, data: bytes, rate: int) -> np.ndarray:
     return slin_to_float(float_to_slin(samples))
 
 
-def _ffmpeg(source: str, name: str, rate: int) -> np.ndarray:
+def _ffmpeg(source: str, name: str, rate: int, bounds: Bounds | None = None) -> np.ndarray:
     """Have ffmpeg decode, mix down and resample ``source``; ``name`` is for the message."""
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", source]
+    command = ["ffmpeg", "-nostdin", "-v", "error"]
+    if bounds is not None:
+        command += ["-protocol_whitelist", "file", "-format_whitelist", _FORMATS]
+    command += ["-i", source]
+    if bounds is not None:
+        command += ["-t", f"{bounds.longest + 1:g}"]
     command += ["-f", "s16le", "-ac", "1", "-acodec", "pcm_s16le", "-ar", str(rate), "-"]
     try:
-        done = subprocess.run(command, capture_output=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, check=False, timeout=bounds and bounds.patience
+        )
     except FileNotFoundError:
         raise AudioError(f"cannot decode {name} without ffmpeg; install it") from None
+    except subprocess.TimeoutExpired:
+        raise AudioError(f"cannot decode {name}: it takes too long") from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"ffmpeg ended with status {done.returncode}"

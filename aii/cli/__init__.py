@@ -20,7 +20,7 @@ from importlib import import_module, metadata
 from aii.cli.parser import OneLineParser
 from aii.errors import AiiError, InputError
 
-COMMANDS = ("transcribe", "serve", "stream", "models", "attention")
+COMMANDS = ("transcribe", "serve", "stream", "models", "attention", "mic", "listen", "health")
 
 _EPILOG = """\
 Without --model, the small model that comes with aii is used: it knows digits and telephone
