@@ -130,7 +130,8 @@ class Channel:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         status, answer = self.rig.request(method, path, body.encode() or None, **kind)
         assert status in (200, 201), answer
-        return answer if isinstance(answer, str) else str(answer["call_id"])
+        text = answer if isinstance(answer, str) else str(answer["call_id"])
+        return text.rstrip()  # func_curl cuts what is blank at the end
 
     # Applications.
 

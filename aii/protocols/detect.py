@@ -71,7 +71,7 @@ def sniff(data: bytes | bytearray, final: bool) -> Kind | None:
     return Kind.AUDIO
 
 
-def _begins(data: bytes, mark: bytes) -> bool:
+def _begins(data: bytes | bytearray, mark: bytes) -> bool:
     """Whether ``data`` begins with ``mark``, as far as there is any."""
     return data[: len(mark)] == mark[: len(data)]
 

@@ -8,7 +8,7 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from tone_speech import encoded, say
+from tone_speech import encoded, interleaved, say
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'aii[web]'")
 pytest.importorskip("websockets", reason="websockets is not installed: pip install 'aii[web]'")
@@ -156,11 +156,7 @@ def test_freeswitch_streams(rig, name) -> None:
     rate = 1000 * int(sampling[:-1])
     audio = encoded(say(WORDS), "s16", rate)
     if mix == "stereo":
-        other = encoded(say("no"), "s16", rate).ljust(len(audio), b"\0")
-        pairs = (
-            (audio, other)[side][i : i + 2] for i in range(0, len(audio), 2) for side in (0, 1)
-        )
-        audio = b"".join(pairs)
+        audio = interleaved(audio, encoded(say("no"), "s16", rate))
     audio_stream(rig.ws + path, audio, metadata, rate // 25)
     assert {event.call_id for event in ended(rig, 1 + (mix == "stereo"))} == {"0f2b-1"}
     heard = {e.leg: e.text.split() for e in rig.listener.events if isinstance(e, Final)}
