@@ -24,7 +24,7 @@ from typing import Protocol
 
 import numpy as np
 
-from aii.errors import ConfigError
+from aii.errors import AiiError, ConfigError
 from aii.types import SAMPLE_RATE
 
 log = logging.getLogger(__name__)
@@ -274,6 +274,45 @@ def _clean(rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(rows).all():
         rows = np.nan_to_num(rows, nan=0.0)
     return np.clip(rows, -1.0, 1.0)
+
+
+class DetectorOnDemand:
+    """The detector that ``load_detector`` gives, loaded when it is first used.
+
+    For a server that watches no calls by itself, where a call may still ask to be watched. One that
+    cannot be loaded is replaced by the energy detector, which is said in the log.
+    """
+
+    def __init__(self, kind: str = "auto") -> None:
+        self._kind = kind
+        self._loaded: Detector | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in configuration and log."""
+        return self._kind if self._loaded is None else self._loaded.name
+
+    @property
+    def rest(self) -> np.ndarray:
+        """As :class:`Detector` says."""
+        return self._detector().rest
+
+    def features(self, samples: np.ndarray) -> np.ndarray:
+        """As :class:`Detector` says."""
+        return self._detector().features(samples)
+
+    def recur(self, features: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As :class:`Detector` says."""
+        return self._detector().recur(features, states)
+
+    def _detector(self) -> Detector:
+        if self._loaded is None:
+            try:
+                self._loaded = load_detector(self._kind)
+            except AiiError as error:
+                log.error("%s; voice activity is judged by loudness alone", error)
+            self._loaded = self._loaded or EnergyDetector()
+        return self._loaded
 
 
 def load_detector(kind: str = "auto") -> Detector | None:
