@@ -116,12 +116,28 @@ def log_mel_spectrogram(
             f"audio of {samples.shape[-1]} samples is too short for a spectrogram; "
             f"give more than {N_FFT // 2} (12.5 ms) or pad it"
         )
-    spectrum = torch.stft(
-        samples, N_FFT, HOP_LENGTH, window=_window(samples.device), return_complex=True
-    )
-    power = spectrum[..., :-1].abs() ** 2
-    levels = (mel_filters(samples.device, n_mels) @ power).clamp(min=_QUIETEST).log10()
+    levels = mel_levels(samples, n_mels)[..., :-1]
     loudest = levels.amax(dim=(-2, -1), keepdim=True) if rows_alone else levels.max()
+    return normalized(levels, loudest)
+
+
+def mel_levels(samples: torch.Tensor, n_mels: int, *, mirrored: bool = True) -> torch.Tensor:
+    """Logarithm (base 10) of the energy in each mel band, (..., n_mels, frames) of (..., N).
+
+    Args:
+        mirrored: frames are centred on every 160th sample, what is missing at the edges being
+            mirrored, so there are N // 160 + 1; else they begin there, and none lacks a sample.
+    """
+    window = _window(samples.device)
+    spectrum = torch.stft(
+        samples, N_FFT, HOP_LENGTH, window=window, center=mirrored, return_complex=True
+    )
+    power = spectrum.abs() ** 2
+    return (mel_filters(samples.device, n_mels) @ power).clamp(min=_QUIETEST).log10()
+
+
+def normalized(levels: torch.Tensor, loudest: torch.Tensor) -> torch.Tensor:
+    """Levels cut off 8 below the loudest, and scaled to about -1 to 1."""
     return (torch.maximum(levels, loudest - _RANGE) + 4.0) / 4.0
 
 

@@ -306,6 +306,17 @@ def window_mel(model: Whisper, samples: np.ndarray | Tensor) -> Tensor:
     Raises:
         AudioError: the window is not one row of samples, or longer than the encoder takes.
     """
+    check_window(model, samples)
+    size = max(1, samples.shape[-1] // HOP_LENGTH)
+    return log_mel_spectrogram(samples, model.dims.n_mels, padding=2 * N_FFT)[:, :size]
+
+
+def check_window(model: Whisper, samples: np.ndarray | Tensor) -> None:
+    """Refuse what is no window.
+
+    Raises:
+        AudioError: it is not one row of samples, or longer than the encoder takes.
+    """
     longest = window_frames(model)
     size = max(1, samples.shape[-1] // HOP_LENGTH)
     if samples.ndim != 1 or size > longest:
@@ -313,4 +324,3 @@ def window_mel(model: Whisper, samples: np.ndarray | Tensor) -> Tensor:
             f"a window is one row of at most {longest / FRAMES_PER_SECOND:g} s of samples, "
             f"not an array of shape {tuple(samples.shape)}"
         )
-    return log_mel_spectrogram(samples, model.dims.n_mels, padding=2 * N_FFT)[:, :size]

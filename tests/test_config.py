@@ -30,6 +30,7 @@ GOOD = {
     "port": ("0", 0),
     "model": ("small", "small"),
     "device": ("cuda:1", "cuda:1"),
+    "compute_type": ("int8", "int8"),
     "language": ("German", "German"),
     "task": ("translate", "translate"),
     "window": ("2.5", 2.5),
@@ -45,6 +46,11 @@ GOOD = {
     "temperature": ("0,0.4", (0.0, 0.4)),
     "words": ("all", "all"),
     "jsonl": ("-", "-"),
+    "sink": ("jsonl:a.jsonl", ("jsonl:a.jsonl",)),
+    "allow_sink": ("webhook:https://crm.example/", ("webhook:https://crm.example/",)),
+    "spool": ("/var/spool/aii", "/var/spool/aii"),
+    "redact": ("digits", "digits"),
+    "redact_length": ("4", 4),
     "max_calls": ("7", 7),
     "max_backlog": ("90", 90.0),
     "max_backlog_total": ("900", 900.0),
@@ -97,6 +103,7 @@ BAD = {
     "idle_timeout": ("3000000", "inf", "-1"),
     "first_byte_timeout": ("86401",),
     "device": ("tpu", "cuda:", "cuda:x"),
+    "compute_type": ("int4", "fp32"),
     "log_level": ("loud",),
 }
 
@@ -113,6 +120,16 @@ def test_a_bad_value_is_one_line_that_names_its_source(name, text):
         line = str(info.value)
         assert line.startswith(f"{source} is {text!r}; wanted ")
         assert "\n" not in line
+
+
+def test_what_may_be_given_several_times():
+    two = ("console", "jsonl:my calls.jsonl")
+    assert load("--sink", two[0], "--sink", two[1]).sink == two
+    assert load(environ={"AII_SINK": "console 'jsonl:my calls.jsonl'"}).sink == two
+    assert load("--sink", "none", environ={"AII_SINK": "console"}).sink == ("none",)
+    assert load().sink == ()
+    with pytest.raises(ConfigError, match="AII_SINK is"):
+        load(environ={"AII_SINK": "console 'jsonl"})
 
 
 def test_a_flag_goes_before_a_variable_and_a_variable_before_an_alias():

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from aii.alignatt import Aligned, aligned_steps
 from aii.audio_context import audio_context_frames
@@ -19,12 +20,14 @@ from aii.errors import AudioError, InputError
 from aii.fallback import WindowOptions, encoding
 from aii.loops import language_steps
 from aii.mel import HOP_LENGTH, N_SAMPLES, N_SAMPLES_PER_TOKEN, log_mel_spectrogram, pad_or_trim
+from aii.mel_memory import MelMemory
 from aii.model import Whisper
 from aii.options import DecodingOptions
 from aii.steps import Steps
 from aii.tokenizer import get_tokenizer
 from aii.types import DecodeRequest, Segment, Token, Word
-from aii.windows import Window, window_mel, window_steps
+from aii.uncached import uncached
+from aii.windows import Window, check_window, window_mel, window_steps
 
 SEED = 0
 
@@ -32,7 +35,7 @@ _DECODING = {item.name for item in fields(DecodingOptions)} - {
     "task", "language", "prompt", "prefix", "temperature",
 }  # fmt: skip
 _WINDOW = {item.name for item in fields(WindowOptions)} - {"decoding"}
-_OURS = {"initial_prompt", "keep_tail"}
+_OURS = {"initial_prompt", "keep_tail", "kv_cache"}
 
 
 def hear(model: Whisper, request: DecodeRequest, defaults: Mapping[str, object]) -> dict[str, Any]:
@@ -41,12 +44,16 @@ def hear(model: Whisper, request: DecodeRequest, defaults: Mapping[str, object])
 
 
 def hearing(
-    model: Whisper, request: DecodeRequest, defaults: Mapping[str, object]
+    model: Whisper,
+    request: DecodeRequest,
+    defaults: Mapping[str, object],
+    memory: MelMemory | None = None,
 ) -> Steps[dict[str, Any]]:
     """Transcribe the window of a request, step by step.
 
     Args:
         defaults: options that hold where the request does not say otherwise.
+        memory: what is known of the calls' audio already.
 
     Returns:
         The fields of its :class:`aii.types.Hypothesis` but for ``timing``.
@@ -58,6 +65,9 @@ def hearing(
     if not np.isfinite(request.samples).all():
         raise AudioError("the samples of the window are not all finite numbers")
     options = {**defaults, **request.options}
+    if not options.get("kv_cache", True):
+        cached = replace(request, options={**request.options, "kv_cache": True})
+        return (yield from uncached(hearing(model, cached, defaults, memory)))
     wanted = _window_options(request, options)
     language = request.language
     if language is None:
@@ -72,11 +82,12 @@ def hearing(
     text = str(options.get("initial_prompt") or "").strip()
     static = tokenizer.encode(" " + text) if text else []
     if request.stop is not None:
-        aligned = yield from _until_the_end(model, request, wanted, static)
+        mel = _mel(model, request, memory)
+        aligned = yield from _until_the_end(model, request, wanted, static, mel)
         return _aligned_fields(aligned, request)
     window = yield from window_steps(
         model,
-        window_mel(model, request.samples),
+        _mel(model, request, memory),
         wanted,
         prompt=[*static, *request.prompt],
         draft=request.draft,
@@ -95,12 +106,23 @@ def rows_needed(request: DecodeRequest, defaults: Mapping[str, object]) -> int:
     return max([1, *(count for count in counts if isinstance(count, int))])
 
 
+def _mel(model: Whisper, request: DecodeRequest, memory: MelMemory | None) -> Tensor:
+    """(mels, frames) the log-mel of a request's window, not padded."""
+    check_window(model, request.samples)
+    if memory is None:
+        return window_mel(model, request.samples)
+    return memory.window(request.call_id, request.samples, request.start)
+
+
 def _until_the_end(
-    model: Whisper, request: DecodeRequest, wanted: WindowOptions, static: Sequence[int]
+    model: Whisper,
+    request: DecodeRequest,
+    wanted: WindowOptions,
+    static: Sequence[int],
+    mel: Tensor,
 ) -> Steps[Aligned]:
     """The steps of a request that stops by attention."""
     assert request.stop is not None
-    mel = window_mel(model, request.samples)
     context = audio_context_frames(model, mel.shape[-1] * HOP_LENGTH, wanted.audio_context)
     yield encoding(model, pad_or_trim(mel, context), wanted.decoding)
     return (

@@ -26,6 +26,7 @@ from aii.engine.batcher import Batcher, Entry, Turns
 from aii.engine.hearing import hear, hearing, rows_needed
 from aii.engine.record import Record
 from aii.errors import EngineClosedError
+from aii.mel_memory import MelMemory
 from aii.model import Whisper
 from aii.types import DecodeRequest, Hypothesis, Timing
 
@@ -56,8 +57,9 @@ class LocalEngine:
     """An :class:`aii.engine.api.Engine` around one model.
 
     Options that a request may carry: the fields of ``DecodingOptions`` and ``WindowOptions``,
-    ``initial_prompt`` (text before the prompt), and ``keep_tail`` (also give the unfinished text
-    after the last whole segment, which a carrying reset leaves to the next window).
+    ``initial_prompt`` (text before the prompt), ``keep_tail`` (also give the unfinished text after
+    the last whole segment, which a carrying reset leaves to the next window), and ``kv_cache``
+    (False: read everything again for each token, to compare with; the result is the same).
 
     Args:
         model: whose thread this becomes; nothing else may use it while the engine runs.
@@ -89,6 +91,7 @@ class LocalEngine:
             queue_size, rows or ROWS.get(model.device.type, ROWS["cpu"])
         )
         self._batch = Batch(model)
+        self._memory = MelMemory(model.dims.n_mels)
         self._turns = Turns()
         self._running: list[_Job] = []  # of the engine's thread alone
         self._changed = threading.Condition()
@@ -137,6 +140,8 @@ class LocalEngine:
                 **self._record.stats(self._clock()),
                 "waiting": len(self._batcher),
                 "running": self._batcher.running,
+                "mel_frames": self._memory.frames,
+                "mel_reused": self._memory.reused,
             }
 
     def close(self, timeout: float = 0.0) -> bool:
@@ -200,7 +205,7 @@ class LocalEngine:
             job.entry, job.begun = entry, self._clock()
             self._running.append(job)
             if not job.future.cancelled():
-                steps = hearing(self._model, job.request, self._options)
+                steps = hearing(self._model, job.request, self._options, self._memory)
                 job.ticket = self._batch.add(steps)
 
     def _advance(self) -> None:

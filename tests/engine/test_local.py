@@ -46,7 +46,7 @@ class Gate:
         self.order: list[int] = []
         monkeypatch.setattr(local, "hearing", self)
 
-    def __call__(self, model, request, defaults):
+    def __call__(self, model, request, defaults, memory):
         yield from ()
         self.busy.set()
         assert self.open.wait(WAIT)
@@ -128,9 +128,9 @@ def endless(monkeypatch, after: int = 3) -> threading.Event:
     """Let requests of the call "endless" decode for ever; set when one has made some passes."""
     busy, true_hearing = threading.Event(), local.hearing
 
-    def hearing_for_ever(model, request, defaults):
+    def hearing_for_ever(model, request, defaults, memory):
         if request.call_id != "endless":
-            return (yield from true_hearing(model, request, defaults))
+            return (yield from true_hearing(model, request, defaults, memory))
         yield Encode(torch.randn(1, 80, 100))
         yield Ask([[50258]], fresh=True)
         for number in itertools.count(1):
@@ -212,6 +212,7 @@ def test_every_window_of_32_calls_at_once(embedded_model):
     assert stats["done"] == 64
     assert stats["rows"] / stats["steps"] > 3  # they were decoded side by side
     assert stats["encoded"] / stats["encodes"] > 1
+    assert stats["mel_reused"] > 0.2 * stats["mel_frames"]
 
 
 def test_a_poisoned_request_does_not_stop_the_next(engine, monkeypatch):
