@@ -124,7 +124,7 @@ class AlignAttPolicy(UpdatePolicy):
         super().__init__(context, settings.step_samples)
         self._settings = settings
         self._forced: list[_Spoken] = []  # final, and their audio is in the buffer
-        self._before: list[int] = []  # tokens of final words before the buffer
+        self._before: list[tuple[int, ...]] = []  # tokens of final words before the buffer
         self._recent: list[str] = []  # the last final words, to find loops in
         self._held: list[Word] = []  # what waited at the last update
         self._attended = 0  # position that the last final token attends to
@@ -153,7 +153,7 @@ class AlignAttPolicy(UpdatePolicy):
             update.start,
             now,
             urgent=update.last,
-            prompt=self._before if context.condition else (),
+            prompt=[t for word in self._before for t in word] if context.condition else (),
             prefix=prefix,
             stop=stop,
             options=options,
@@ -324,7 +324,7 @@ class AlignAttPolicy(UpdatePolicy):
         the next one loses its beginning.
         """
         gone, self._forced = self._forced[:count], self._forced[count:]
-        self._before = [*self._before, *(t for spoken in gone for t in spoken.tokens)][-CONTEXT:]
+        self._remember(gone)
         following = self._forced[0].first if self._forced else following
         end = max(following - MARGIN, (gone[-1].last + following) // 2 if gone else 0)
         audio.drop_to(int(clamp(end // FRAME * FRAME, audio.start, audio.end)))
@@ -340,9 +340,18 @@ class AlignAttPolicy(UpdatePolicy):
             error=line,
         )
 
+    def _remember(self, gone: Sequence[_Spoken]) -> None:
+        """Words whose audio goes are context; the oldest whole words give way to them."""
+        self._before += [spoken.tokens for spoken in gone]
+        excess = sum(map(len, self._before)) - CONTEXT
+        first = 0
+        while excess > 0:
+            excess -= len(self._before[first])
+            first += 1
+        del self._before[:first]
+
     def _forget(self) -> None:
-        tokens = (token for spoken in self._forced for token in spoken.tokens)
-        self._before = [*self._before, *tokens][-CONTEXT:]
+        self._remember(self._forced)
         self._forced, self._held = [], []
         base = self._base or 0
         self._attended, self._ended = base, base / SAMPLE_RATE

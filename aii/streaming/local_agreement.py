@@ -88,6 +88,9 @@ class LocalAgreementPolicy(UpdatePolicy):
         self._text = ""  # the end of what is final and no longer in the buffer
 
     def _request(self, update: Update, audio: CallAudio, now: float) -> DecodeRequest:
+        options: dict[str, object] = {"keep_tail": True, "word_timestamps": True}
+        if not update.last:  # the next update is another attempt
+            options["temperatures"] = (0.0,)
         return self._context.request(
             audio.read(update.start, update.end),
             update.start,
@@ -95,7 +98,7 @@ class LocalAgreementPolicy(UpdatePolicy):
             urgent=update.last,
             prompt=self._prompt(),
             draft=self._draft.at(update.start),
-            options={"keep_tail": True, "word_timestamps": True},
+            options=options,
         )
 
     def _prompt(self) -> tuple[int, ...]:
@@ -109,8 +112,13 @@ class LocalAgreementPolicy(UpdatePolicy):
         text = self._text[-PROMPTED:]
         if len(self._text) > PROMPTED and " " in text:
             text = text[text.index(" ") :]
-        before = self._context.vocabulary.encode(text)
-        return (*fixed, *before[max(len(fixed) + len(before) - ROOM, 0) :])
+        words = self._context.vocabulary.words(self._context.vocabulary.encode(text))
+        before: tuple[int, ...] = ()
+        for _, tokens in reversed(words):
+            if len(fixed) + len(tokens) + len(before) > ROOM:
+                break
+            before = (*tokens, *before)
+        return (*fixed, *before)
 
     def _heard(self, update: Update, hypothesis: Hypothesis, audio: CallAudio) -> list[Event]:
         self._draft.keep([token.id for token in hypothesis.tokens], update.start)

@@ -237,7 +237,7 @@ def test_a_pause_lets_the_words_before_it_go():
 
 def test_a_loop_ends_and_is_neither_forced_nor_prompted():
     call = session()
-    call._policy._before = list(VOCABULARY.encode("long ago"))
+    call._policy._before = [VOCABULARY.encode("long ago")]
     events = []
     for i in range(10):
         request = update(call)

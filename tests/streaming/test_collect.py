@@ -1,0 +1,428 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_engine import VOCABULARY, call_settings, floats, hear
+
+from aii.audio.vad import CONTEXT, VadBatcher
+from aii.constraint import GrammarConstraint
+from aii.errors import ConfigError
+from aii.grammar import Grammar
+from aii.streaming.collect import Collector, Question, confidence
+from aii.streaming.endpointing import EndpointSettings
+from aii.streaming.events import (
+    Answer,
+    CallEnded,
+    Dtmf,
+    Event,
+    Final,
+    Partial,
+    SpeechStarted,
+)
+from aii.streaming.factory import Sessions
+from aii.streaming.redaction import MASK
+from aii.streaming.session import Session
+from aii.types import DecodeRequest, Hypothesis, Segment, Word
+
+S = 16_000
+UNITS = ("oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGITS = Grammar.digits(1, 4)
+MENU = Grammar.words({"sales": "1", "support": "2"})
+
+
+class Anything:
+    """Whatever is not silent is speech."""
+
+    name = "anything"
+    state_size = 1
+    rest = np.zeros(1, np.float32)
+
+    def features(self, samples: np.ndarray) -> np.ndarray:
+        return np.abs(samples[:, CONTEXT:]).max(axis=1)[:, None]
+
+    def recur(self, features: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (features[:, 0] > 0).astype(np.float32), states
+
+
+DETECTOR = VadBatcher(Anything())
+
+
+def said(*values: int, seconds: float = 0.4) -> np.ndarray:
+    """Samples that say the digits; 0 is silence."""
+    return np.concatenate([np.full(round(seconds * S), v, np.int16) for v in values])
+
+
+def as_digits(request: DecodeRequest) -> Hypothesis:
+    """What is heard: the values of the samples as words for digits; 10 is "sales"."""
+    heard = hear(request)
+
+    def spell(text: str) -> str:
+        return " " + (*UNITS, "sales")[int(text.strip()[1:])]
+
+    segments = tuple(
+        replace(
+            segment,
+            text=spell(segment.text),
+            words=tuple(replace(word, text=spell(word.text)) for word in segment.words),
+        )
+        for segment in heard.segments
+    )
+    return replace(heard, segments=segments)
+
+
+class Caller:
+    """A session and everything that comes out of it."""
+
+    def __init__(self, *, voice: bool = True, redact: int = 0, **own) -> None:
+        settings = replace(call_settings(**own), redact=redact)
+        if voice:
+            endpointing = EndpointSettings(min_silence=0.5)
+            settings = replace(settings, endpointing=endpointing, vad_gate=None)
+        self.session: Session = Sessions(settings, VOCABULARY, voice=True).make("c", "")
+        self.requests: list[DecodeRequest] = []
+        self.events: list[Event] = self.session.start()
+
+    def step(self) -> None:
+        session = self.session
+        while True:
+            if (voice := session.next_voice()) is not None:
+                self.events += session.heard(DETECTOR.run([voice])[0])
+            elif (request := session.next_request(0.0)) is not None:
+                self.requests.append(request)
+                self.events += session.accept(as_digits(request))
+            else:
+                break
+
+    def hears(self, samples: np.ndarray, piece: int = 800) -> None:
+        """Audio in pieces of 50 ms, each decoded as it comes."""
+        data = floats(samples)
+        for start in range(0, len(data), piece):
+            self.session.feed(data[start : start + piece])
+            self.events += self.session.check()
+            self.step()
+
+    def ask(self, question: Question) -> None:
+        self.events += self.session.collect(question)
+        self.step()
+
+    def key(self, *keys: str) -> None:
+        for key in keys:
+            self.events += self.session.dtmf(key)
+
+    def hang_up(self) -> None:
+        self.events += self.session.finish("eof")
+        self.step()
+
+    @property
+    def answers(self) -> list[Answer]:
+        return [event for event in self.events if isinstance(event, Answer)]
+
+    @property
+    def answer(self) -> Answer:
+        [only] = self.answers
+        return only
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds * S), np.int16)
+
+
+def test_spoken_digits_are_answered_at_the_endpoint():
+    caller = Caller()
+    caller.hears(silence(0.5))
+    caller.ask(Question(DIGITS, name="pin"))
+    caller.hears(np.concatenate([silence(0.3), said(4, 2)]))
+    assert caller.answers == []
+    caller.hears(silence(1.0))
+    answer = caller.answer
+    assert (answer.status, answer.value, answer.source) == ("match", "42", "speech")
+    assert (answer.question, answer.text) == ("pin", "four two")
+    assert answer.start == pytest.approx(0.8, abs=0.2)
+    assert answer.end == pytest.approx(1.7, abs=0.2)
+    assert answer.confidence == 1.0
+    assert caller.session.position < 3.0
+    assert [event.seq for event in caller.events] == list(range(1, len(caller.events) + 1))
+
+
+def test_enough_digits_need_no_endpoint():
+    caller = Caller(reset=2.0, window=1.0)
+    caller.ask(Question(DIGITS))
+    caller.hears(said(4, 2, 7, 1, 9, 9, 9))
+    assert caller.answer.value == "4271"
+
+
+def test_only_what_is_said_after_the_question_is_decoded_in_its_grammar():
+    caller = Caller(voice=False)
+    caller.hears(said(8, 8))
+    caller.ask(Question(DIGITS))
+    assert [request.options.get("constraint") for request in caller.requests] == [None]
+    caller.hears(said(4, 2, 7, 1, seconds=1.3))
+    assert caller.answer.value == "4271"
+    last = caller.requests[-1]
+    assert last.options["constraint"] == GrammarConstraint(DIGITS)
+    assert last.options["initial_prompt"] == ""
+    assert last.prompt == ()
+    caller.hears(said(5, 5, 5, seconds=4))
+    assert "constraint" not in caller.requests[-1].options  # the question is answered
+
+
+def test_too_few_digits_wait_for_more():
+    caller = Caller()
+    caller.ask(Question(Grammar.digits(4, 4), pause=2.0))
+    caller.hears(np.concatenate([said(4, 2), silence(1.5)]))
+    assert caller.answers == []
+    caller.hears(np.concatenate([said(7, 1), silence(1.0)]))
+    assert (caller.answer.status, caller.answer.value) == ("match", "4271")
+
+
+def test_too_few_digits_are_short_after_a_pause():
+    caller = Caller()
+    caller.ask(Question(Grammar.digits(4, 4), pause=2.0))
+    caller.hears(np.concatenate([said(4, 2), silence(3.0)]))
+    assert (caller.answer.status, caller.answer.value) == ("short", "42")
+
+
+def test_words_of_a_menu():
+    caller = Caller()
+    caller.ask(Question(MENU))
+    caller.hears(np.concatenate([said(10), silence(1.0)]))
+    assert (caller.answer.status, caller.answer.value) == ("match", "sales")
+    caller = Caller()
+    caller.ask(Question(MENU))
+    caller.hears(np.concatenate([said(5), silence(1.0)]))
+    assert (caller.answer.status, caller.answer.value) == ("nomatch", None)
+    assert caller.answer.text == "five"
+
+
+def test_keys_count_as_well_as_speech():
+    caller = Caller()
+    caller.ask(Question(DIGITS))
+    caller.hears(silence(0.2))
+    caller.key("4", "2", "7")
+    assert caller.answers == []
+    caller.key("1")
+    answer = caller.answer
+    assert (answer.status, answer.value, answer.source) == ("match", "4271", "keys")
+    assert (answer.confidence, answer.start) == (1.0, 0.2)
+    order = [type(event).__name__ for event in caller.events[-2:]]
+    assert order == ["Dtmf", "Answer"]
+
+
+def test_the_end_key_ends_and_the_star_clears():
+    caller = Caller()
+    caller.ask(Question(DIGITS))
+    caller.key("9", "*", "4", "2", "#")
+    assert caller.answer.value == "42"
+    caller.ask(Question(Grammar.digits(3, 4)))
+    caller.key("#", "4", "#")
+    assert (caller.answers[-1].status, caller.answers[-1].value) == ("short", "4")
+
+
+def test_after_the_last_key_there_is_time_for_another():
+    caller = Caller()
+    caller.ask(Question(DIGITS, key_pause=1.0))
+    caller.key("4")
+    caller.hears(silence(0.8))
+    caller.key("2")
+    caller.hears(silence(0.8))
+    assert caller.answers == []
+    caller.hears(silence(0.3))
+    assert caller.answer.value == "42"
+
+
+def test_a_key_of_a_menu():
+    caller = Caller()
+    caller.ask(Question(MENU))
+    caller.key("7", "2")
+    assert (caller.answer.value, caller.answer.source, caller.answer.text) == (
+        "support",
+        "keys",
+        "2",
+    )
+
+
+def test_keys_go_before_what_is_said_meanwhile():
+    caller = Caller()
+    caller.ask(Question(DIGITS))
+    caller.key("1")
+    caller.hears(np.concatenate([said(9), silence(1.0)]))
+    assert caller.answers == []
+    caller.key("2", "#")
+    assert caller.answer.value == "12"
+
+
+def test_nobody_says_anything():
+    caller = Caller()
+    caller.hears(silence(1))
+    caller.ask(Question(DIGITS, timeout=3.0))
+    caller.hears(silence(2.8))
+    assert caller.answers == []
+    caller.hears(silence(0.4))
+    answer = caller.answer
+    assert (answer.status, answer.value, answer.source, answer.text) == ("timeout", None, "", "")
+    assert (answer.start, answer.end) == (1.0, pytest.approx(4.0, abs=0.1))
+    assert answer.confidence is None
+
+
+def test_who_speaks_when_time_is_up_is_heard_out():
+    caller = Caller()
+    caller.ask(Question(DIGITS, timeout=1.0))
+    caller.hears(np.concatenate([silence(0.7), said(4, 2, 7), silence(1.0)]))
+    assert (caller.answer.status, caller.answer.value) == ("match", "427")
+
+
+def test_the_end_of_the_call():
+    caller = Caller()
+    caller.ask(Question(DIGITS))
+    caller.hang_up()
+    assert caller.answer.status == "ended"
+    assert isinstance(caller.events[-1], CallEnded)
+    caller = Caller()
+    caller.ask(Question(DIGITS))
+    caller.hears(said(4, 2))
+    caller.hang_up()
+    assert (caller.answer.status, caller.answer.value) == ("match", "42")
+    caller = Caller()
+    caller.ask(Question(Grammar.digits(4, 4)))
+    caller.key("4")
+    caller.events += caller.session.abort("shutdown deadline")
+    assert (caller.answer.status, caller.answer.value) == ("short", "4")
+
+
+def test_another_question_takes_its_place():
+    caller = Caller()
+    caller.ask(Question(DIGITS, name="one"))
+    caller.ask(Question(MENU, name="two"))
+    caller.key("1")
+    assert [(a.question, a.status, a.value) for a in caller.answers] == [
+        ("one", "replaced", None), ("two", "match", "sales"),
+    ]  # fmt: skip
+
+
+def test_nothing_is_asked_of_a_caller_who_is_gone():
+    caller = Caller()
+    caller.hang_up()
+    assert caller.session.collect(Question(DIGITS)) == []
+
+
+def test_without_voice_activity_a_look_at_the_audio_will_do():
+    caller = Caller(voice=False, window=1.0)
+    caller.ask(Question(DIGITS))
+    caller.hears(np.concatenate([said(4, 2, 7, 1), silence(0.6)]))
+    assert caller.answer.value == "4271"
+    caller = Caller(voice=False, window=1.0)
+    caller.ask(Question(MENU))
+    caller.hears(np.concatenate([said(10), silence(0.8)]))
+    assert caller.answer.value == "sales"
+
+
+def test_without_voice_activity_the_rest_is_known_at_the_timeout():
+    for sound, status, value in ((said(4, 2), "match", "42"), (silence(0.8), "timeout", None)):
+        caller = Caller(voice=False, window=1.0)
+        caller.ask(Question(DIGITS, timeout=2.5))
+        caller.hears(np.concatenate([sound, silence(1.4)]))
+        assert caller.answers == []
+        caller.hears(silence(0.5))
+        assert (caller.answer.status, caller.answer.value) == (status, value)
+
+
+def test_an_answer_is_redacted_like_everything_else():
+    caller = Caller(redact=4)
+    caller.ask(Question(Grammar.digits(6, 6)))
+    caller.hears(np.concatenate([said(4, 2, 7, 1, 9, 8), silence(1.0)]))
+    assert (caller.answer.status, caller.answer.value, caller.answer.text) == ("match", MASK, MASK)
+    assert not any("four" in str(event) for event in caller.events)
+    caller.ask(Question(Grammar.digits(1, 1)))
+    caller.key("4")
+    assert caller.answers[-1].value == "4"
+    keys = [event.digit for event in caller.events if isinstance(event, Dtmf)]
+    assert keys == ["x"]
+
+
+def final(text: str, sure: float, reason: str = "endpoint") -> Final:
+    words = tuple(Word(f" {word}", 1.0, 2.0, sure) for word in text.split())
+    one = Segment(1.0, 2.0, f" {text}", words=words)
+    return Final(start=1.0, end=2.0, segments=(one,), language="en", reason=reason)
+
+
+def test_speech_that_the_model_doubts_does_not_match():
+    question = Question(DIGITS, confidence=0.5)
+    for sure, status, value in ((0.6, "match", "42"), (0.4, "nomatch", None)):
+        collector = Collector(question, 0.0, VOCABULARY, voiced=True)
+        answer = collector.see(final("four two", sure))
+        assert answer is not None
+        assert (answer.status, answer.value) == (status, value)
+        assert answer.confidence == pytest.approx(sure)
+
+
+def test_confidence_is_a_geometric_mean():
+    words = [Word("a", 0, 1, 0.25), Word("b", 1, 2, 1.0)]
+    assert confidence(words) == pytest.approx(0.5)
+    assert confidence([]) is None
+    assert confidence([Word("a", 0, 1)]) is None
+
+
+def test_audio_from_before_the_question_is_no_answer():
+    collector = Collector(Question(DIGITS), 2.0, VOCABULARY, voiced=True)
+    assert collector.see(final("four two", 1.0)) is None
+    request = DecodeRequest(1, "c", np.zeros(10, np.float32), start=1.9)
+    assert collector.constrain(request) is request
+    assert collector.constrain(replace(request, start=2.0)).options["temperatures"] == (0.0,)
+
+
+def test_a_second_utterance_that_begins_early_keeps_the_question_open():
+    collector = Collector(Question(Grammar.digits(4, 4), pause=1.0), 0.0, VOCABULARY, voiced=True)
+    for event in (SpeechStarted(start=1.0), SpeechStarted(start=2.1), final("four two", 1.0)):
+        assert collector.see(event) is None
+    assert collector.due(60.0) == (None, False)  # the second one is not decoded yet
+
+
+def test_a_final_that_failed_does_not_keep_it_open_for_ever():
+    collector = Collector(Question(DIGITS, timeout=1.0), 0.0, VOCABULARY, voiced=True)
+    collector.see(SpeechStarted(start=0.5))
+    collector.see(Final(start=0.5, end=1.0, reason="error", error="broken"))
+    answer, _ = collector.due(1.0)
+    assert answer is not None
+    assert answer.status == "timeout"
+
+
+def test_a_collector_gives_one_answer():
+    collector = Collector(Question(DIGITS), 0.0, VOCABULARY, voiced=False)
+    assert collector.see(final("four two", 1.0)) is not None
+    assert collector.see(final("four two", 1.0)) is None
+    assert collector.due(99.0) == (None, False)
+    assert collector.replaced(99.0) is None
+    assert not collector.wants_flush(Partial(segments=(Segment(0, 1, " four two seven one"),)))
+
+
+@pytest.mark.parametrize(
+    "value, question",
+    [
+        ({"digits": [1, 4]}, Question(DIGITS)),
+        ("digits:1-4", Question(DIGITS)),
+        ('{"digits": [1, 4], "timeout": 5}', Question(DIGITS, timeout=5.0)),
+        (
+            {"type": "collect", "words": {"sales": "1", "support": "2"}, "name": "menu",
+             "timeout": "5", "pause": 1, "key_pause": 0, "end_key": "", "confidence": 0.3},
+            Question(MENU, "menu", 5.0, 1.0, 0.0, "", 0.3),
+        ),
+        ({"digits": 2, "language": "de"}, Question(Grammar.digits(2, 2, language="de"))),
+    ],
+)  # fmt: skip
+def test_how_a_question_is_asked(value, question: Question):
+    assert Question.parse(value) == question
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, [], 3, "x", "{", '{"digits": }', {"digits": 4, "speed": 1}, {"digits": 4, "timeout": -1},
+     {"digits": 4, "timeout": "soon"}, {"digits": 4, "pause": True}, {"digits": 4, "end_key": "5"},
+     {"digits": 4, "name": 5}, {"digits": 4, "name": "x" * 101}, {"digits": 4, "confidence": 2},
+     {"digits": 4, "language": 1}, {"digits": 4, "timeout": float("nan")}],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_one_line(value):
+    with pytest.raises(ConfigError) as info:
+        Question.parse(value)
+    assert "\n" not in str(info.value)
