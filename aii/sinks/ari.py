@@ -2,7 +2,7 @@
 
 ``POST /ari/channels/{channelId}/variable`` for each final and answer (:mod:`aii.sinks.pbx` has the
 names). The channel must be in a Stasis application, else Asterisk says 409 and nothing is set; the
-call names it (``channel``, its name or unique id) in its metadata.
+call names it by its unique id (``channel`` in its metadata: ``${UNIQUEID}``); a name will not do.
 """
 
 from __future__ import annotations

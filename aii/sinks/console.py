@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from aii.sinks.base import LineSink, TextOutput
-from aii.streaming.events import CallEnded, CallStarted, Dtmf, Event, Final, Heard, Skipped
+from aii.streaming.events import Answer, CallEnded, CallStarted, Dtmf, Event, Final, Heard, Skipped
 
 
 def console_line(event: Event) -> str | None:
@@ -41,6 +41,10 @@ def _body(event: Event) -> str | None:
         return f"after {event.end:.2f} s: {event.reason}"
     if isinstance(event, Dtmf):
         return f"{event.digit} at {event.start:.2f} s"
+    if isinstance(event, Answer):
+        said = f" from {event.source}" if event.source else ""
+        asked = f"{event.question}: " if event.question else ""
+        return f"{asked}{event.status} {event.value or ''}".rstrip() + said
     if isinstance(event, Skipped):
         what = "audio" if event.lost else f"{event.windows} partial window(s)"
         return f"{what} from {event.start:.2f} to {event.end:.2f} s: {event.reason}"

@@ -95,8 +95,9 @@ def pieces(text: str, most: int = LONGEST) -> list[str]:
     left, found = text, []
     while left:
         piece = first_bytes(left, most)
-        if len(piece) < len(left) and " " in piece[1:]:
+        within = len(piece) < len(left) and not left[len(piece)].isspace()
+        if within and " " in piece.strip():
             piece = piece[: piece.rindex(" ")]
         found.append(piece.strip())
-        left = left[len(piece) :]
+        left = left[len(piece) :].lstrip()
     return found

@@ -15,6 +15,10 @@ FINALS = 100_000
 """Finals and ends of calls held for a peer that is gone; beyond them new ones are lost."""
 
 
+LAST_TRIES = 3
+"""Attempts at an event while the sink is being closed: a lost connection is made again."""
+
+
 class QueuedSink:
     """Hands events to ``_deliver``, one after the other, on a thread of its own.
 
@@ -127,9 +131,13 @@ class QueuedSink:
                 failures += 1
                 self._say(error)
                 with self._changed:
-                    wait = min(self._first * 2.0 ** min(failures - 1, 30), self._most)
-                    if self._closing or self._changed.wait_for(lambda: self._closing, wait):
+                    if self._closing and failures >= LAST_TRIES:
                         return False
+                    wait = min(self._first * 2.0 ** min(failures - 1, 30), self._most)
+                    if self._closing:
+                        self._changed.wait(wait)
+                    else:
+                        self._changed.wait_for(lambda: self._closing, wait)
             except Exception:  # whatever it is: it must not end the queue
                 log.exception("%s: an event is lost by a mistake of ours", self._name)
                 self.lost += 1
