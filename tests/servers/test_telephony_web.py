@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from tone_speech import encoded, say, starts
+from tone_speech import encoded, interleaved, say, starts
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'aii[web]'")
 pytest.importorskip("websockets", reason="websockets is not installed: pip install 'aii[web]'")
@@ -146,10 +146,7 @@ def test_a_freeswitch_stream(rig, mix, rate) -> None:
     call_id = f"fs-{mix}-{rate}"
     audio = encoded(say(SPOKEN), "s16", rate)
     if mix == "stereo":
-        other = encoded(say("no"), "s16", rate).ljust(len(audio), b"\0")
-        audio = b"".join(
-            side[i : i + 2] for i in range(0, len(audio), 2) for side in (audio, other)
-        )
+        audio = interleaved(audio, encoded(say("no"), "s16", rate))
     metadata = json.dumps({"uuid": call_id, "from": "1001", "channels": mix})
     audio_stream(rig.ws + "/audio-stream", audio, metadata, rate // 25, rate=str(rate))
     wait_for_end(rig, call_id, legs=1 + (mix == "stereo"))

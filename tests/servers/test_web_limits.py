@@ -7,49 +7,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import json
 import socket
-import threading
-import time
 
 import numpy as np
 import pytest
 from fake_engine import floats, speech, spoken
 from server_rig import WAIT, read_all, wait_until
-from web_rig import END, WebRig, closed, messages, pieces, say
+from web_rig import END, WebRig, call_beside, closed, messages, refused, say
 from websockets.exceptions import InvalidStatus
-
-from aii.servers.web.wire import Limits
 
 TOKEN = "correct-horse.battery"
 SILENCE = np.zeros(8000, "<f4").tobytes()
-
-
-@contextlib.contextmanager
-def call_beside(rig: WebRig, path: str = "/ws?call_id=beside"):
-    """A call that goes on while the block runs, and is found whole at its end."""
-    samples = speech(6, seed=11, longest=1.0)
-    parts = list(pieces(floats(samples), 8000))
-    with rig.ws(path) as ws:
-        for piece in parts[:6]:
-            ws.send(piece.astype("<f4").tobytes())
-            ws.recv(timeout=WAIT)
-        yield
-        for piece in parts[6:]:
-            ws.send(piece.astype("<f4").tobytes())
-            ws.recv(timeout=WAIT)
-        ws.send(END)
-        found = messages(ws)
-        assert (ws.close_code, ws.close_reason) == (1000, "")
-    assert found[-1]["text"].split() == spoken(samples).split()
-
-
-def refused(rig: WebRig) -> dict[str, float]:
-    """The metric of those refused, by why."""
-    lines = rig.web.metrics.text()[0].decode().splitlines()
-    found = (line.split() for line in lines if line.startswith("aii_refused_total{"))
-    return {name.split('"')[1]: float(value) for name, value in found}
 
 
 # -- tokens ---------------------------------------------------------------------------------------
@@ -90,8 +59,8 @@ def test_what_needs_no_token_tells_nothing():
         for path in ("/", "/health", "/health/live", "/health/ready"):
             assert rig.ask("GET", path).status == 200
         assert rig.get("/health") == {"status": "ok", "ready": True}
-        for path in ("/load", "/metrics", "/calls", "/config", "/docs", "/openapi.json", "/v1/models",
-                     "/events", "/healthy/../calls", "//calls"):  # fmt: skip
+        for path in ("/load", "/metrics", "/calls", "/config", "/docs", "/openapi.json", "/events",
+                     "/v1/models", "/healthy/../calls", "//calls"):  # fmt: skip
             assert rig.ask("GET", path).status == 401, path
 
 
@@ -282,179 +251,3 @@ def test_a_session_may_last_only_so_long():
             assert ws.close_reason == "a session may last 0.5 s; connect anew"
         assert found[-1]["text"].split() == spoken(samples).split()  # the last words came first
         assert rig.listener.ended()[0].reason == "session too long"
-
-
-# -- those who are slow, or not there any more ----------------------------------------------------
-
-
-def raw_ws(rig: WebRig, path: str, *, receive_buffer: int = 4096) -> socket.socket:
-    """A WebSocket by hand, which reads nothing that it is not made to."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.settimeout(WAIT)
-    sock.connect(rig.address)
-    key = base64.b64encode(b"0123456789abcdef").decode()
-    sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += sock.recv(1)
-    assert head.startswith(b"HTTP/1.1 101 ")
-    return sock
-
-
-def frame(payload: bytes, opcode: int = 2) -> bytes:
-    """A masked frame, the mask being zeros."""
-    size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-    return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload
-
-
-def test_a_client_that_does_not_read_is_cut_and_its_call_ends_in_order():
-    """It floods the list of events, whose reader never reads."""
-    with WebRig(slow_reader=0.3) as rig, call_beside(rig):
-        with raw_ws(rig, "/ws/events") as sleeper:
-            wait_until(lambda: rig.web.sessions == 2)
-            with rig.ws("/ws?call_id=" + "x" * 100) as ws:
-                threading.Thread(target=lambda: messages(ws), daemon=True).start()
-                deadline = time.monotonic() + WAIT
-                while refused(rig).get("slow reader", 0) == 0 and time.monotonic() < deadline:
-                    ws.send(floats(speech(25, 1, longest=0.3)).astype("<f4").tobytes())
-            assert refused(rig)["slow reader"] == 1
-            wait_until(lambda: rig.web.sessions == 1)
-            rest = b""
-            with contextlib.suppress(OSError):  # if it reads in the end it finds out why
-                while data := sleeper.recv(65536):
-                    rest += data
-        assert b"\x03\xf0what was sent was not read in time" in rest[-200:]
-
-
-def test_a_caller_that_does_not_read_its_answers_is_cut_and_its_words_are_kept(monkeypatch):
-    monkeypatch.setattr("aii.servers.web.writer.MOST_HELD", 50)
-    monkeypatch.setattr("aii.servers.web.writer.LAG", 10)
-    with WebRig(slow_reader=0.3) as rig, call_beside(rig):
-        samples = speech(3, seed=2, longest=1.0)
-        with raw_ws(rig, "/ws?detail=true&call_id=mute") as sleeper:
-            ended = False
-            while not ended:  # so much is said that the answers do not fit the kernel's buffers
-                with contextlib.suppress(OSError):
-                    for piece in pieces(floats(samples), 8000):
-                        sleeper.sendall(frame(piece.astype("<f4").tobytes()))
-                        sleeper.sendall(frame(b'{"type": "flush"}', 1))
-                ended = rig.listener.count() > 0
-        (end,) = rig.listener.ended()
-        assert (end.call_id, end.reason) == ("mute", "slow reader")
-        assert rig.listener.text("mute").split()[:3] == spoken(samples).split()[:3]
-        assert refused(rig)["slow reader"] == 1
-
-
-def test_a_client_that_answers_no_ping_is_dead():
-    with WebRig(ping=0.2) as rig, call_beside(rig):
-        with raw_ws(rig, "/ws?call_id=dead") as sock:
-            sock.sendall(frame(SILENCE[:4000]))
-            rest = b""
-            while data := sock.recv(4096):
-                rest += data
-        assert b"\x03\xf3keepalive ping timeout" in rest
-        assert rig.listener.ended()[0].call_id == "dead"
-        assert refused(rig)["no pong"] == 1
-
-
-def test_a_client_that_we_do_not_read_is_not_dead_for_not_answering(monkeypatch):
-    """While too much waits for the engine its pongs are among what we do not read."""
-    monkeypatch.setattr("aii.servers.call.BUDGET_POLL", 0.02)
-    with WebRig(ping=0.1, max_backlog=3.0) as rig:
-        rig.engine.gate.clear()
-        samples = speech(30, seed=3, longest=1.0)
-        with rig.ws("/ws?call_id=patient") as ws:
-            sender = threading.Thread(
-                target=lambda: [ws.send(p.astype("<f4").tobytes()) for p in pieces(floats(samples))]
-            )
-            sender.start()
-            wait_until(lambda: rig.services.budget.total > 3.0)
-            held = rig.services.budget.total
-            time.sleep(0.6)  # three pings and their patience
-            assert rig.services.budget.total <= held + 1
-            assert rig.web.sessions == 1
-            rig.engine.gate.set()
-            sender.join(WAIT)
-            ws.send(END)
-            messages(ws)
-            assert (ws.close_code, ws.close_reason) == (1000, "")
-        assert rig.listener.text("patient").split() == spoken(samples).split()  # nothing was lost
-
-
-def test_a_session_that_sends_nothing_is_closed():
-    with WebRig(first_byte_timeout=0.2, idle_timeout=0.4) as rig:
-        with rig.ws("/ws") as ws:
-            assert closed(ws) == (1008, "nothing came for 0 s; connect anew to go on")
-        with rig.ws("/ws?call_id=idle") as ws:
-            ws.send(SILENCE)
-            code, reason = closed(ws)
-            assert code == 1008
-            assert "nothing came" in reason
-        assert [end.reason for end in rig.listener.ended()] == ["idle"]  # the first was no call
-
-
-@pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
-def test_a_connection_that_makes_no_whole_request_is_closed(monkeypatch, said):
-    monkeypatch.setattr("aii.servers.web.listener.Limits", functools.partial(Limits, header=0.2))
-    with WebRig() as rig, call_beside(rig), socket.create_connection(rig.address, WAIT) as client:
-        client.sendall(said)
-        assert read_all(client).startswith("HTTP/1.1 408 ")
-        assert refused(rig)["slow request"] == 1
-
-
-def test_garbage_is_answered_and_closed():
-    with WebRig() as rig, call_beside(rig):
-        for said in (b"\x16\x03\x01\x02\x00\x01", b"\0" * 3000 + b"\r\n\r\n", b"GET\r\n\r\n"):
-            with socket.create_connection(rig.address, timeout=WAIT) as client:
-                client.sendall(said)
-                assert read_all(client).startswith("HTTP/1.1 400 ")
-
-
-def test_a_mistake_of_ours_ends_one_call_and_no_other(monkeypatch, caplog):
-    from aii.protocols.floats import FloatProtocol
-
-    def broken(self, event):
-        if event["call_id"] == "unlucky":
-            raise ZeroDivisionError("a mistake")
-        return original(self, event)
-
-    original = FloatProtocol._event
-    monkeypatch.setattr(FloatProtocol, "_event", broken)
-    with WebRig() as rig, call_beside(rig):
-        with rig.ws("/ws?call_id=unlucky") as ws:
-            ws.send(SILENCE)
-            assert closed(ws) == (1011, "internal error")
-        rig.listener.ended()
-    assert "a mistake of ours" in caplog.text
-
-
-def test_the_server_stops_with_the_last_words():
-    samples = speech(3, seed=2, longest=1.0)
-    rig = WebRig()
-    with rig, rig.ws("/ws?call_id=last") as ws, rig.ws("/ws/events") as events:
-        ws.send(floats(samples).astype("<f4").tobytes())
-        rig.listener.wait(lambda found: bool(found))
-        assert rig.stop()
-        found = messages(ws)
-        assert (ws.close_code, ws.close_reason) == (1001, "the server is stopping")
-        assert found[-1]["text"].split() == spoken(samples).split()
-        told = messages(events)
-        assert events.close_code == 1001
-    assert rig.listener.ended()[0].reason == "shutdown"
-    assert [e["type"] for e in told][0] == "snapshot"
-
-
-def test_a_decode_that_takes_too_long_does_not_hold_the_server():
-    rig = WebRig()
-    with rig, rig.ws("/ws?call_id=stuck") as ws:
-        rig.engine.gate.clear()
-        ws.send(SILENCE)
-        rig.listener.wait(lambda found: bool(found))
-        assert not rig.stop(timeout=0.2)
-        assert closed(ws)[0] == 1001
-    assert rig.listener.ended()[0].reason == "shutdown deadline"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Callable
@@ -12,6 +13,12 @@ SMALL = 1 << 20
 
 FORM = 1 << 16
 """Bytes of a form around its recording."""
+
+DRAIN = 16 << 20
+"""Bytes that are still taken of a body that is refused."""
+
+PATIENCE = 2.0
+"""Seconds for each piece of them."""
 
 RECORDINGS = "/v1/audio/"
 
@@ -43,6 +50,7 @@ class Bodies:
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > most:
+            await _drain(receive)
             await self._refuse(send, most)
             return
         came, begun, over = 0, False, False
@@ -54,6 +62,7 @@ class Bodies:
             if came > most:
                 over = True
                 if not begun:
+                    await _drain(receive)
                     await self._refuse(send, most)
                 raise _TooBig
             return message
@@ -79,3 +88,14 @@ class Bodies:
         ]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+async def _drain(receive: Any) -> None:
+    """Take a little more: a client that is still sending when we close may not see our answer."""
+    came = 0
+    with contextlib.suppress(asyncio.TimeoutError):
+        while came < DRAIN:
+            message = await asyncio.wait_for(receive(), PATIENCE)
+            came += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return

@@ -25,7 +25,7 @@ Scope = dict[str, Any]
 Receive = Callable[[], Any]
 Send = Callable[[Any], Any]
 
-OPEN = ("/", "/web/", "/health", "/favicon.ico")
+OPEN = ("/", "/web", "/health")
 """Paths that need no token: the dashboard's files hold no data, health says only that we live."""
 
 CONTENT_POLICY = (
@@ -181,7 +181,7 @@ def _digest(secret: bytes) -> bytes:
 
 
 def _is_open(path: str) -> bool:
-    return any(path == item or (item != "/" and path.startswith(item)) for item in OPEN)
+    return any(path == item or (item != "/" and path.startswith(item + "/")) for item in OPEN)
 
 
 def _is_preflight(scope: Scope, headers: dict[bytes, bytes]) -> bool:

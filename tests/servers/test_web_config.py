@@ -1,0 +1,211 @@
+"""/config: another model or language while calls go on."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from fake_engine import VOCABULARY, FakeEngine, call_settings, floats, speech, spoken
+from server_rig import WAIT, wait_until
+from web_rig import END, WebRig, messages, pieces, say
+
+from aii.errors import CheckpointError
+from aii.servers.models import ChangeUnderWayError, Loaded, Models
+from aii.servers.web import settings
+from aii.streaming.factory import Sessions
+from aii.types import DecodeRequest
+
+
+def loaded(name: str, language: str | None = None, engine: FakeEngine | None = None) -> Loaded:
+    sessions = Sessions(call_settings(language=language), VOCABULARY)
+    return Loaded(name, engine or FakeEngine(), sessions, {"device": "none"})
+
+
+def load(name: str, language: str | None, kept: Loaded | None) -> Loaded:
+    return loaded(name, language, None if kept is None else kept.engine)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def all_offered(monkeypatch):
+    monkeypatch.setattr(settings, "offered", lambda model: {n: n for n in ("fake", "other", model)})
+
+
+def post(rig: WebRig, query: str) -> tuple[int, dict]:
+    answer = rig.ask("POST", f"/config?{query}")
+    return answer.status, json.loads(answer.content)
+
+
+def test_the_language_changes_for_calls_that_begin_then():
+    with WebRig() as rig:
+        assert rig.get("/config")["language"] == "auto"
+        with rig.ws("/ws?call_id=before") as ws:
+            ws.send(np.zeros(8000, "<f4").tobytes())
+            ws.recv(timeout=WAIT)
+            assert post(rig, "lan=german")[1]["language"] == "de"
+            say(rig, "/ws?call_id=after", np.zeros(16_000, np.float32))
+            ws.send(np.zeros(8000, "<f4").tobytes())
+            ws.send(END)
+            messages(ws)
+        asked = {(r.call_id, r.language) for r in rig.engine.requests}
+        assert ("after", "de") in asked
+        assert {language for call_id, language in asked if call_id == "before"} == {None}
+        assert post(rig, "language=auto")[1]["language"] == "auto"
+        assert rig.models.engines == 1
+
+
+def test_a_running_call_ends_on_the_old_model_and_its_memory_is_given_back(all_offered):
+    samples = speech(6, seed=3, longest=1.0)
+    parts = list(pieces(floats(samples), 8000))
+    with WebRig(load=load) as rig:
+        old = rig.engine
+        with rig.ws("/ws?call_id=before") as ws:
+            for piece in parts[:4]:
+                ws.send(piece.astype("<f4").tobytes())
+                ws.recv(timeout=WAIT)
+            status, said = post(rig, "model=other")
+            assert (status, said["model"], said["models_in_memory"]) == (200, "other", 2)
+            say(rig, "/ws?call_id=after", floats(speech(1)))
+            for piece in parts[4:]:
+                ws.send(piece.astype("<f4").tobytes())
+                ws.recv(timeout=WAIT)
+            ws.send(END)
+            assert messages(ws)[-1]["text"].split() == spoken(samples).split()
+        assert {request.call_id for request in old.requests} == {"before"}
+        wait_until(lambda: rig.get("/config")["models_in_memory"] == 1)
+        wait_until(lambda: old._closed)
+
+
+@pytest.mark.parametrize(
+    "query, said",
+    [
+        ("model=large-v3", "on the server's machine: aii models download large-v3"),
+        ("model=/etc/passwd", "model '/etc/passwd' is not on this machine"),
+        ("lan=klingon", "klingon"),
+    ],
+)
+def test_what_cannot_be_had_changes_nothing(monkeypatch, tmp_path, query, said):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with WebRig() as rig:
+        status, answer = post(rig, query)
+        assert status == 400
+        assert said in answer["error"]
+        assert rig.get("/config")["model"] == "fake"
+
+
+def test_a_model_that_fails_to_load_leaves_the_old_one(all_offered):
+    with WebRig() as rig:
+        assert post(rig, "model=other") == (
+            400, {"status": "error", "error": "there is no model other"}
+        )  # fmt: skip
+        assert say(rig, "/ws", floats(speech(1)))
+
+
+def test_only_one_change_at_a_time(all_offered):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(name: str, language: str | None, kept: Loaded | None) -> Loaded:
+        begun.set()
+        assert go_on.wait(WAIT)
+        return load(name, language, kept)
+
+    with WebRig(load=slow) as rig:
+        first: list = []
+        thread = threading.Thread(target=lambda: first.append(post(rig, "model=other")))
+        thread.start()
+        assert begun.wait(WAIT)
+        assert post(rig, "lan=en")[0] == 409
+        assert say(rig, "/ws", floats(speech(1)))  # calls go on while it loads
+        go_on.set()
+        thread.join(WAIT)
+        assert first[0][0] == 200
+
+
+def test_models_beside_the_configured_one_are_offered_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    for name in ("a.pt", "b.pt", "c.txt"):
+        (tmp_path / name).touch()
+    path = str(tmp_path / "a.pt")
+    assert settings.offered(path) == {
+        "embedded": "embedded", "a.pt": path, "b.pt": str(tmp_path / "b.pt"), path: path,
+    }  # fmt: skip
+
+
+# -- Models ---------------------------------------------------------------------------------------
+
+
+def request(call_id: str) -> DecodeRequest:
+    return DecodeRequest(1, call_id, floats(speech(1)))
+
+
+def test_a_replaced_engine_is_closed_and_forgotten_with_its_last_call():
+    freed = threading.Event()
+    models = Models(loaded("one"), load, freed=freed.set)
+    old = weakref.ref(models.current.engine)
+    models.bind("call")
+    models.bind("call")  # its second leg
+    models.change("two")
+    assert models.submit(request("call")).result(WAIT).text == spoken(speech(1))
+    models.release("call")
+    assert models.of("call").name == "one"
+    assert models.engines == 2
+    models.release("call")
+    assert models.of("call").name == "two"
+    assert freed.wait(WAIT)
+    gc.collect()
+    wait_until(lambda: gc.collect() is not None and old() is None)
+    assert models.engines == 1
+    assert models.close(1)
+
+
+def test_a_change_of_language_keeps_the_engine():
+    models = Models(loaded("one"), load)
+    engine = models.current.engine
+    models.change(language="en")
+    assert models.current.language == "en"
+    assert models.current.engine is engine
+    models.change("two")  # what the old one spoke need not be what the new one speaks
+    assert models.current.language is None
+    models.change(language=None)
+    models.release("nobody")
+    assert models.close(1)
+
+
+def test_a_failed_change_changes_nothing():
+    def fail(name: str, language: str | None, kept: Loaded | None) -> Loaded:
+        raise CheckpointError("no")
+
+    models = Models(loaded("one"), fail)
+    with pytest.raises(CheckpointError):
+        models.change("two")
+    assert models.current.name == "one"
+    models._changing.acquire()
+    with pytest.raises(ChangeUnderWayError):
+        models.change("two")
+    assert models.close(1)
+
+
+def test_the_embedded_models_memory_is_free_after_it_was_replaced(embedded_model):
+    """With the real engine: nothing holds the network once its last call is over."""
+    import copy
+
+    from aii.engine.local import LocalEngine
+
+    first = copy.deepcopy(embedded_model)
+    network = weakref.ref(first)
+    freed = threading.Event()
+    sessions = Sessions(call_settings(language="en"), VOCABULARY)
+    models = Models(Loaded("one", LocalEngine(first), sessions), load, freed=freed.set)
+    del first
+    models.bind("call")
+    future = models.submit(DecodeRequest(1, "call", np.zeros(16_000, np.float32), language="en"))
+    future.result(WAIT)
+    models.change("two")
+    assert network() is not None
+    models.release("call")
+    assert freed.wait(WAIT)
+    wait_until(lambda: gc.collect() is not None and network() is None)
+    assert models.close(1)

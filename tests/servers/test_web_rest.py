@@ -1,0 +1,221 @@
+"""OpenAI's REST interface, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import warnings
+import wave
+
+import numpy as np
+import pytest
+from fake_engine import speech, spoken
+from server_rig import WAIT, wait_until
+from web_rig import WebRig, call_beside
+
+openai = pytest.importorskip("openai")
+
+SPOKEN = speech(70, seed=3, longest=2.0)
+
+
+@pytest.fixture(scope="module")
+def rig():
+    with WebRig(token="a-token-of-ours") as rig:
+        yield rig
+
+
+def client_of(rig: WebRig, key: str = "a-token-of-ours"):
+    return openai.OpenAI(api_key=key, base_url=rig.url + "/v1", max_retries=0, timeout=WAIT)
+
+
+@pytest.fixture(scope="module")
+def client(rig):
+    with client_of(rig) as client:
+        yield client
+
+
+def wav(samples: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(16_000)
+        writer.writeframes(samples.astype("<i2").tobytes())
+    return file.getvalue()
+
+
+FILE = ("talk.wav", wav(SPOKEN))
+
+
+def ask(client, file=FILE, **options):
+    return client.audio.transcriptions.create(model="whisper-1", file=file, **options)
+
+
+def test_json(client):
+    found = ask(client)
+    assert found.text.split() == spoken(SPOKEN).split()
+    assert found.usage.type == "duration"
+    assert found.usage.seconds == 70
+
+
+def test_text(client):
+    assert ask(client, response_format="text").split() == spoken(SPOKEN).split()
+
+
+def test_srt_and_vtt(client):
+    srt, vtt = (ask(client, response_format=kind) for kind in ("srt", "vtt"))
+    assert srt.startswith("1\n00:00:00,000 --> 00:00:")
+    assert vtt.startswith("WEBVTT\n\n00:00.000 --> 00:")
+    for text in (srt, vtt):
+        lines = [line for line in text.splitlines() if line.startswith("w")]
+        assert lines == spoken(SPOKEN).split()
+
+
+def test_verbose_json_has_segments_and_words(client):
+    found = ask(
+        client,
+        response_format="verbose_json",
+        timestamp_granularities=["word", "segment"],
+        language="en",
+    )
+    assert found.duration == 70.0
+    assert found.language == "english"
+    words = spoken(SPOKEN).split()
+    assert [segment.text.strip() for segment in found.segments] == words
+    assert [word.word for word in found.words] == words
+    assert [segment.id for segment in found.segments] == list(range(len(words)))
+    ends = [segment.end for segment in found.segments]
+    assert ends == sorted(ends)
+    assert ends[-1] <= 70
+    assert found.segments[-1].seek > 3000  # it is of a later window
+    assert found.segments[0].avg_logprob <= 0
+    assert found.words[3].start == found.segments[3].start
+
+
+@pytest.mark.parametrize("granularity", ["word", "segment"])
+def test_granularities_say_what_is_wanted(client, granularity):
+    found = ask(
+        client, response_format="verbose_json", timestamp_granularities=[granularity]
+    ).to_dict()
+    assert ("words" in found) == (granularity == "word")
+    assert ("segments" in found) == (granularity == "segment")
+
+
+def test_a_stream_comes_in_pieces(client):
+    text, done = "", None
+    for event in ask(client, stream=True):
+        assert done is None
+        if event.type == "transcript.text.delta":
+            text += event.delta
+        else:
+            done = event
+    assert done.type == "transcript.text.done"
+    assert done.text == text
+    assert text.split() == spoken(SPOKEN).split()
+
+
+def test_what_is_asked_for_reaches_the_engine():
+    with WebRig() as rig, client_of(rig) as client:
+        ask(client, language="de", prompt="Meier, Fritz!Box", temperature=0.4)
+        request = rig.engine.requests[0]
+        assert request.language == "de"
+        assert request.options["temperatures"] == (0.4,)
+        assert "Fritz!Box" in str(request.options["initial_prompt"])
+        with warnings.catch_warnings():  # the client says that it will drop translations
+            warnings.simplefilter("ignore", DeprecationWarning)
+            client.audio.translations.create(model="fake", file=FILE)
+        assert rig.engine.requests[-1].task == "translate"
+        assert rig.listener.ended(2)[0].reason == "eof"  # a recording is a call like others
+
+
+def test_live_calls_go_before_recordings():
+    with WebRig() as rig, client_of(rig) as client, call_beside(rig):
+        ask(client)
+        requests = list(rig.engine.requests)
+        first = next(r for r in requests if r.call_id == "beside")
+        later = [r for r in requests if r.call_id != "beside"]
+        assert all(r.deadline > first.deadline + 5 for r in later)
+
+
+@pytest.mark.parametrize(
+    "options, status, said",
+    [
+        ({"response_format": "xml"}, 400, "response_format is 'xml'"),
+        ({"language": "klingon"}, 400, "klingon"),
+        ({"temperature": 3}, 400, "temperature is a number from 0 to 1"),
+        ({"timestamp_granularities": ["word"]}, 400, "need response_format verbose_json"),
+        ({"response_format": "srt", "stream": True}, 400, "a stream has response_format"),
+        ({"file": ("a.wav", b"")}, 400, "a.wav is empty"),
+        ({"file": ("a.mp3", b"no sound at all")}, 400, "cannot decode a.mp3"),
+        ({"file": ("a.m3u8", b"#EXTM3U\nfile:///etc/passwd\n")}, 400, "cannot decode a.m3u8"),
+    ],
+)
+def test_what_makes_no_sense_is_told(client, options, status, said):
+    with pytest.raises(openai.APIStatusError) as info:
+        ask(client, **options)
+    assert info.value.status_code == status
+    assert said in info.value.message
+    assert "/tmp" not in info.value.message
+
+
+def test_a_model_that_is_not_in_service_is_not_found(client):
+    with pytest.raises(openai.NotFoundError) as info:
+        client.audio.transcriptions.create(model="large-v9", file=FILE)
+    assert info.value.code == "model_not_found"
+    assert "fake is" in info.value.message
+    assert [model.id for model in client.models.list()] == ["fake", "whisper-1"]
+    assert client.models.retrieve("whisper-1").owned_by == "aii"
+
+
+def test_without_a_file_it_is_told_what_is_missing(rig):
+    answer = rig.ask("POST", "/v1/audio/transcriptions?token=a-token-of-ours", b"")
+    assert answer.status == 400
+    assert json.loads(answer.content)["error"]["message"] == "file: Field required"
+
+
+def test_a_wrong_key_is_refused(rig):
+    with client_of(rig, "wrong") as client, pytest.raises(openai.AuthenticationError):
+        ask(client)
+
+
+def test_a_recording_that_is_too_long_is_refused():
+    said = pytest.raises(openai.BadRequestError, match="longer than 60 s; send it in parts")
+    with WebRig(max_recording=60.0) as rig, client_of(rig) as client, said:
+        ask(client)
+
+
+def test_a_window_that_fails_fails_the_request():
+    with WebRig() as rig, client_of(rig) as client:
+        rig.engine.gate.clear()
+        found: list = []
+        thread = threading.Thread(target=lambda: found.append(failure(client)))
+        thread.start()
+        wait_until(lambda: len(rig.engine.requests) > 0)
+        rig.engine.broken.add(rig.engine.requests[0].call_id)
+        rig.engine.gate.set()
+        thread.join(WAIT)
+    assert found[0].status_code == 503
+    assert "could not be decoded: the decoder broke" in found[0].message
+
+
+def failure(client):
+    try:
+        return ask(client)
+    except openai.APIStatusError as error:
+        return error
+
+
+def test_a_client_that_leaves_takes_its_work_along():
+    with WebRig() as rig:
+        rig.engine.gate.clear()
+        with pytest.raises(openai.APITimeoutError), client_of(rig) as client:
+            client.with_options(timeout=0.3).audio.transcriptions.create(
+                model="whisper-1", file=FILE
+            )
+        (end,) = rig.listener.ended()
+        assert end.reason == "left"
+        assert rig.engine.cancelled == [end.call_id]
+        rig.engine.gate.set()
+        rig.wait_for_no_sessions()
+        assert rig.services.budget.total == 0
