@@ -8,13 +8,15 @@ import queue
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
+from unicodedata import east_asian_width
 
 from aii.errors import AiiError
 
 if TYPE_CHECKING:
     from aii.capture import Source
-    from aii.live import LiveCall, Said, Server
+    from aii.live import LiveCall, Said, Server, Transcript
 
 MOST_UNREAD = 10_000
 """Transcripts that may wait for a terminal that takes nothing."""
@@ -92,7 +94,10 @@ def server_of(args: argparse.Namespace) -> Server:
 
 
 class Printer:
-    """Transcripts as lines; with ``names``, each client's in its own colour and with its name.
+    """Transcripts, a few words each, as running text.
+
+    A new line begins where somebody else speaks, after a pause, and where a line is full. With
+    ``names``, each client's lines begin with its name and are in its own colour.
 
     Args:
         out: where to write.
@@ -101,6 +106,8 @@ class Printer:
     """
 
     COLOURS = ("36", "35", "33", "32")  # cyan, magenta, yellow, green
+    PAUSE = 1.5
+    WIDTH = 80
 
     def __init__(
         self, out: TextIO, names: dict[str, str] | None = None, *, colour: bool | None = None
@@ -109,19 +116,51 @@ class Printer:
         self._names = names or {}
         self._width = max(map(len, self._names.values()), default=0)
         self._colour = out.isatty() and not os.environ.get("NO_COLOR") if colour is None else colour
+        self._last: Transcript | None = None
+        self._filled = 0  # characters in the line that is open
 
-    def show(self, client_id: str, text: str) -> None:
+    def show(self, said: Transcript) -> None:
         """Print one transcript."""
-        line = " ".join(text.split())
-        if not line:
+        text = " ".join(said.text.split())
+        if not text:
             return
-        name = self._names.get(client_id)
-        if name is not None:
-            line = f"{name:{self._width}}  {line}"
-            if self._colour:
-                colour = self.COLOURS[list(self._names).index(client_id) % len(self.COLOURS)]
-                line = f"\x1b[{colour}m{line}\x1b[0m"
-        print(line, file=self._out, flush=True)
+        gap = self._gap(said, text)
+        if gap is None:
+            self.close()
+            name = self._names.get(said.client_id)
+            head = "" if name is None else f"{name:{self._width}}  "
+            self._filled, gap = len(head), head
+        self._filled += len(gap) + len(text)
+        self._last = replace(said, text=text)
+        self._write(self._coloured(said.client_id, gap + text))
+
+    def close(self) -> None:
+        """End the line that is open."""
+        if self._last is not None:
+            self._write("\n")
+        self._last = None
+
+    def _gap(self, said: Transcript, text: str) -> str | None:
+        """What stands between the last words and these: a space or nothing; None: a new line."""
+        last = self._last
+        if last is None or last.client_id != said.client_id:
+            return None
+        if said.timestamp - last.timestamp > self.PAUSE:
+            return None
+        if self._filled + 1 + len(text) > self.WIDTH:
+            return None
+        wide = (east_asian_width(character) in "WF" for character in (last.text[-1], text[0]))
+        return "" if all(wide) else " "
+
+    def _coloured(self, client_id: str, text: str) -> str:
+        if not self._colour or client_id not in self._names:
+            return text
+        colour = self.COLOURS[list(self._names).index(client_id) % len(self.COLOURS)]
+        return f"\x1b[{colour}m{text}\x1b[0m"
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
 
 
 def converse(server: Server, clients: Sequence[tuple[str, Source]], printer: Printer) -> int:
@@ -145,6 +184,7 @@ def converse(server: Server, clients: Sequence[tuple[str, Source]], printer: Pri
         print(f"aii: listening to {names}; Ctrl-C ends it", file=sys.stderr)
         errors = _print_all(calls, said, printer)
     finally:
+        printer.close()
         for call in calls:
             call.close()
     if errors:
@@ -164,7 +204,7 @@ def _print_all(
         try:
             item = said.get()
             if isinstance(item, Transcript):
-                printer.show(item.client_id, item.text)
+                printer.show(item)
                 continue
             open_calls -= 1
             if item.error is not None:
@@ -175,6 +215,7 @@ def _print_all(
             if interrupted:
                 raise
             interrupted = True
+            printer.close()
             print("aii: waiting for the last words", file=sys.stderr)
             for call in calls:
                 call.stop()

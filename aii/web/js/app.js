@@ -48,8 +48,11 @@ const machine = new MachineView({
 });
 const feed = follow({
   onMessage: (message) => {
-    if (message.type === "snapshot") known = true;
     state = reduce(state, message);
+    if (message.type === "snapshot") {
+      known = true;
+      fill([...state.calls.values()]);
+    }
     draw();
   },
   onState: connection,
@@ -85,20 +88,26 @@ function nothingYet() {
   );
 }
 
-/** The conversation with all finals of its calls, where the server's list left some out. */
+/** Ask for the finals that the server's list left out, of the call that is shown first. */
+async function fill(calls) {
+  const wanted = calls.filter((call) => call.earlier > 0);
+  wanted.sort((a, b) => (b.name === chosen) - (a.name === chosen));
+  for (const call of wanted) {
+    const leg = call.id === call.name && call.leg ? `?leg=${encodeURIComponent(call.leg)}` : "";
+    try {
+      const full = await getJson(`calls/${encodeURIComponent(call.id)}${leg}`);
+      state = reduce(state, { type: "full", calls: full.legs ?? [full] });
+    } catch {
+      continue; // what is on the page is still worth having
+    }
+    draw();
+  }
+}
+
+/** The conversation with all finals of its calls. */
 async function complete(conv) {
-  const legs = await Promise.all(
-    conv.legs.map(async (call) => {
-      try {
-        const leg = call.id === call.name && call.leg ? `?leg=${encodeURIComponent(call.leg)}` : "";
-        const full = await getJson(`calls/${encodeURIComponent(call.id)}${leg}`);
-        return full.finals?.length > call.finals.length ? { ...call, finals: full.finals } : call;
-      } catch {
-        return call; // what is on the page is still worth having
-      }
-    }),
-  );
-  return { ...conv, legs };
+  await fill(conv.legs);
+  return conversations(state).find((other) => other.name === conv.name) ?? conv;
 }
 
 function connection({ state: now, seconds, message, attempt }) {

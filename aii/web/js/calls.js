@@ -33,6 +33,7 @@ function newCall(message) {
     duration: message.duration ?? 0, // seconds of audio
     language: null,
     finals: [],
+    earlier: message.earlier ?? 0, // finals before these, which the server has
     partial: null,
     marks: [], // keys pressed, answers, spans left out
     speaking: false, // known only where the server detects voice activity
@@ -43,6 +44,7 @@ function newCall(message) {
 /** What a message of the server (a snapshot or one event of one call) makes of the state. */
 export function reduce(state, message) {
   if (message.type === "snapshot") return snapshot(message.calls);
+  if (message.type === "full") return message.calls.reduce(filled, state);
   if (typeof message.call_id !== "string") return state;
   const key = keyOf(message);
   const known = state.calls.get(key);
@@ -65,6 +67,17 @@ function snapshot(list) {
     calls.set(call.key, { ...call, seq: item.seq ?? Math.max(0, ...seqs) });
   }
   return { calls: trim(calls) };
+}
+
+/** The state with all the finals of a call, of which it had the last ones. */
+function filled(state, item) {
+  const call = state.calls.get(keyOf(item));
+  if (!call || call.started !== item.started) return state; // another call of this id by now
+  const bySeq = new Map([...item.finals, ...call.finals].map((final) => [final.seq, { ...final, type: "final" }]));
+  const finals = [...bySeq.values()].sort((a, b) => a.seq - b.seq);
+  const calls = new Map(state.calls);
+  calls.set(call.key, { ...call, finals, earlier: item.earlier ?? 0 });
+  return { calls };
 }
 
 function apply(call, event) {

@@ -57,6 +57,18 @@ test("a snapshot replaces what the page knew", () => {
   assert.deepEqual([...state.calls.keys()], ["new"]);
 });
 
+test("finals that a snapshot left out come later, each in its place", () => {
+  const list = [{ call_id: "a", leg: "", started: 5, ended: null, earlier: 2, finals: [final("a", 6, 9, 12, " three")] }];
+  let state = reduce(emptyState(), { type: "snapshot", calls: list });
+  state = reduce(state, final("a", 8, 12, 13, " four"));
+  const full = { ...list[0], earlier: 0, finals: [final("a", 2, 0, 4, " one"), final("a", 4, 4, 9, " two"), ...list[0].finals] };
+  state = reduce(state, { type: "full", calls: [full] });
+  assert.equal(textOf(call(state, "a")), " one two three four");
+  assert.equal(call(state, "a").earlier, 0);
+  assert.equal(reduce(state, { type: "full", calls: [{ ...full, started: 99 }] }), state);
+  assert.equal(reduce(state, { type: "full", calls: [{ ...full, call_id: "other" }] }), state);
+});
+
 test("an id may be used again after its call", () => {
   const state = run(
     { type: "started", call_id: "a", seq: 1, time: 1 },
