@@ -82,7 +82,7 @@ class Espeak:
         events: list[tuple[int, int, int, bytes]] = []
 
         @_CALLBACK
-        def take(samples, count, event):  # type: ignore[no-untyped-def]
+        def take(samples, count, event):
             if samples and count:
                 blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
             index = 0

@@ -28,6 +28,7 @@ class Call:
         number: 0 to n - 1.
         audio: SLIN that it sends, from the start again when it ends.
         stamped: whether frames begin with the time they were sent.
+        delay: seconds of ``Load.run`` before its first frame.
         sent: frames that were due so far and are on the way.
         began: when its first frame went out.
         backlog: bytes that the server has not taken yet.
@@ -39,6 +40,7 @@ class Call:
     sock: socket.socket
     audio: memoryview
     stamped: bool = False
+    delay: float = 0.0
     sent: int = 0
     began: float = 0.0
     backlog: deque[bytes] = field(default_factory=deque)
@@ -73,6 +75,7 @@ class Load:
         self._frame = frame
         self._period = period
         self._on_reply = on_reply
+        self._ran = 0.0
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Load:
@@ -106,9 +109,12 @@ class Load:
             if due > position:
                 self.latest = max(self.latest, now - begin - position * step)
             while position < due:
-                self._send(self.calls[position % count])
+                call = self.calls[position % count]
+                if call.delay <= self._ran + position * step:
+                    self._send(call)
                 position += 1
             self._listen(max(0.0, min(begin + position * step - time.monotonic(), 0.001)))
+        self._ran += total * step
 
     def finish(self, timeout: float) -> None:
         """Half-close every call and read until the server has closed them all."""

@@ -105,7 +105,7 @@ def digit_calls(
     archive: Path, count: int, seconds: float, *, stranger: bool = False, seed: int = 1
 ) -> list[SpokenCall]:
     """Calls of one speaker each, out of ``fsdd_5speakers.tar.gz``."""
-    voices = _recordings(archive)
+    voices = recordings(archive)
     names = sorted(name for name in voices if (name == HELD_OUT_SPEAKER) == stranger)
     kind = "stranger" if stranger else "digits"
     calls = []
@@ -145,7 +145,7 @@ def jfk_call(path: Path) -> SpokenCall:
     return SpokenCall("jfk", load_audio(str(path)), words)
 
 
-def _recordings(archive: Path) -> dict[str, dict[str, list[np.ndarray]]]:
+def recordings(archive: Path) -> dict[str, dict[str, list[np.ndarray]]]:
     """speaker -> digit -> recordings (float32 at 16 kHz), silence at their ends cut off."""
     found: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     with tarfile.open(archive) as tar:

@@ -111,6 +111,7 @@ def play(policy, samples, spec, passes):
 
 
 def main():
+    """Answer the specification on standard input."""
     logging.disable(logging.CRITICAL)
     spec = json.load(sys.stdin)
     torch.set_num_threads(spec["threads"])
