@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from aii.audio_context import parse_audio_context
+from aii.compute import convert
 from aii.errors import CheckpointError, InputError
 from aii.hf_checkpoints import HF_DIMS, hf_name, openai_name, read_folder
 from aii.hub import EMBEDDED, MODELS, available_models, cache_folder, is_model_folder, resolve
@@ -122,8 +123,9 @@ def load_model(
     device: str | torch.device | None = None,
     download_root: str | None = None,
     in_memory: bool = False,
+    compute_type: str = "float32",
 ) -> Whisper:
-    """A model, ready to transcribe: float32 weights on ``device``, in evaluation mode.
+    """A model, ready to transcribe, on ``device``, in evaluation mode.
 
     Args:
         name: a published name (see ``available_models``), "embedded", or the path of a file in
@@ -131,8 +133,10 @@ def load_model(
         device: where to put it; CUDA where there is one, else the CPU, when None.
         download_root: folder for downloaded models; ``cache_folder()`` when None.
         in_memory: read the file into memory before opening it, instead of mapping it.
+        compute_type: what it computes in, see :mod:`aii.compute`; "float32" is exact.
 
     Raises:
+        ConfigError: there is no such compute type, or the device cannot.
         CheckpointError: the name is unknown, or the file is not a sound checkpoint.
         DownloadError: a published model is not here and could not be fetched.
         MissingExtraError: a folder was given, and ``safetensors`` is not installed.
@@ -150,7 +154,7 @@ def load_model(
         model.register_buffer("alignment_heads", heads.to(model.device), persistent=False)
     elif name in MODELS:
         model.set_alignment_heads(MODELS[name].alignment_heads)
-    return model.to(model.device).eval()
+    return convert(model.to(model.device).eval(), compute_type)
 
 
 def describe(path: str | os.PathLike[str]) -> Description:

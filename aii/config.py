@@ -61,6 +61,12 @@ class ServerConfig(StreamingOptions, VoiceOptions, TelephonyOptions, SinkOptions
         aliases=("WHISPER_MODEL_PATH",),
     )
     device: str | None = _option(None, "where torch computes: auto, cpu, cuda, cuda:1", _device)
+    compute_type: str = _option(
+        "auto",
+        "what the model computes in: float32 (exact), bfloat16, float16 (GPU), int8 (CPU), or what "
+        "suits the device",
+        _one_of("auto", "float32", "bfloat16", "float16", "int8"),
+    )
     language: str | None = _option(
         None, "language spoken, as code or name; auto detects it", _language,
         aliases=("WHISPER_LAN",),

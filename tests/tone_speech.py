@@ -47,6 +47,13 @@ def encoded(samples: np.ndarray, encoding: str, rate: int) -> bytes:
     return {"s16": float_to_slin, "ulaw": float_to_ulaw, "alaw": float_to_alaw}[encoding](samples)
 
 
+def interleaved(left: bytes, right: bytes) -> bytes:
+    """SLIN of two channels as one stream, as long as the longer."""
+    size = max(len(left), len(right))
+    both = [np.frombuffer(side.ljust(size, b"\0"), "<i2") for side in (left, right)]
+    return np.stack(both, axis=1).tobytes()
+
+
 def _looks(samples: np.ndarray) -> np.ndarray:
     """The word's number in each look of 40 ms, -1 where nobody speaks; one look per 10 ms."""
     padded = np.concatenate([np.zeros(SPAN // 2), samples, np.zeros(SPAN // 2)])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from fake_engine import VOCABULARY, FakeEngine, call_settings
+from fake_engine import VOCABULARY, FakeEngine, call_settings, floats, speech, spoken
 from server_rig import WAIT, Listener, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -166,3 +166,29 @@ def say(rig: WebRig, path: str, samples: np.ndarray, *, size: int = 4000, form=N
         found = messages(ws)
         assert (ws.close_code, ws.close_reason) == (1000, "")
     return found
+
+
+@contextlib.contextmanager
+def call_beside(rig: WebRig, path: str = "/ws?call_id=beside"):
+    """A call that goes on while the block runs, and is found whole at its end."""
+    samples = speech(6, seed=11, longest=1.0)
+    parts = list(pieces(floats(samples), 8000))
+    with rig.ws(path) as ws:
+        for piece in parts[:6]:
+            ws.send(piece.astype("<f4").tobytes())
+            ws.recv(timeout=WAIT)
+        yield
+        for piece in parts[6:]:
+            ws.send(piece.astype("<f4").tobytes())
+            ws.recv(timeout=WAIT)
+        ws.send(END)
+        found = messages(ws)
+        assert (ws.close_code, ws.close_reason) == (1000, "")
+    assert found[-1]["text"].split() == spoken(samples).split()
+
+
+def refused(rig: WebRig) -> dict[str, float]:
+    """The metric of those refused, by why."""
+    lines = rig.web.metrics.text()[0].decode().splitlines()
+    found = (line.rsplit(maxsplit=1) for line in lines if line.startswith("aii_refused_total{"))
+    return {name.split('"')[1]: float(value) for name, value in found}

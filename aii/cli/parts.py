@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from aii.audio.vad import load_detector
+from aii.audio.vad import DetectorOnDemand, load_detector
 from aii.cli.calls import call_settings, vocabulary_of
 from aii.config import ServerConfig
 from aii.engine.voice import VoiceThread
@@ -84,7 +84,8 @@ def build(config: ServerConfig, console: TextIO, *watchers: Sink) -> Parts:
         AiiError: a part cannot be had; the others are closed again.
     """
     settings = call_settings(config)
-    detector = load_detector(config.vad)
+    # Calls that ask for it are watched even where the others are not.
+    detector = load_detector(config.vad) or DetectorOnDemand()
     outlets = _outlets(config, console)
     sinks = [outlets, *watchers]
     try:
@@ -93,8 +94,7 @@ def build(config: ServerConfig, console: TextIO, *watchers: Sink) -> Parts:
     except BaseException:
         close_sinks(sinks)
         raise
-    voice = None if detector is None else VoiceThread(detector)
-    services = replace(_services(config, models, sinks, voice), outlets=outlets)
+    services = replace(_services(config, models, sinks, VoiceThread(detector)), outlets=outlets)
     return Parts(config, models, services, _framing(config, "audiosocket"), sinks)
 
 
@@ -123,12 +123,12 @@ def _models(config: ServerConfig, settings: CallSettings) -> Models:
         except ConfigError as error:
             raise ConfigError(f"model {name}: {error}") from None
         spoken_to = replace(settings, language=spoken)
-        return Sessions(spoken_to, vocabulary, ids, voice=config.vad != "none")
+        return Sessions(spoken_to, vocabulary, ids, voice=True)
 
     def load(name: str, language: str | None, kept: Loaded | None) -> Loaded:
         if kept is not None:
             return replace(kept, sessions=sessions(name, kept.sessions.vocabulary, language))
-        model = _model(name, config.device)
+        model = _model(name, config)
         made = sessions(name, vocabulary_of(model), language)
         return Loaded(name, _engine(config, model), made, _about(model))
 
@@ -136,15 +136,19 @@ def _models(config: ServerConfig, settings: CallSettings) -> Models:
     return Models(load(config.model, language, None), load, freed=_give_back)
 
 
-def _model(name: str, device: str | None) -> Whisper:
+def _model(name: str, config: ServerConfig) -> Whisper:
     from aii.checkpoints import load_model
 
-    return load_model(name, device=device)
+    return load_model(name, device=config.device, compute_type=config.compute_type)
 
 
 def _about(model: Whisper) -> dict[str, Any]:
     """What is told of the model in service."""
-    return {"device": str(model.device), "multilingual": model.is_multilingual}
+    return {
+        "device": str(model.device),
+        "compute_type": model.compute_type,
+        "multilingual": model.is_multilingual,
+    }
 
 
 def _engine(config: ServerConfig, model: Whisper) -> LocalEngine:
@@ -156,7 +160,13 @@ def _engine(config: ServerConfig, model: Whisper) -> LocalEngine:
     }
     if config.audio_context != "model":
         options["audio_context"] = config.audio_context
-    return LocalEngine(model, queue_size=config.queue_size, threads=config.threads, options=options)
+    return LocalEngine(
+        model,
+        queue_size=config.queue_size,
+        threads=config.threads,
+        options=options,
+        objective=config.objective,
+    )
 
 
 def _give_back() -> None:
@@ -177,7 +187,7 @@ def _framing(config: ServerConfig, name: str) -> Callable[[], Framing]:
 
 
 def _services(
-    config: ServerConfig, models: Models, sinks: Sequence[Sink], voice: VoiceThread | None
+    config: ServerConfig, models: Models, sinks: Sequence[Sink], voice: VoiceThread
 ) -> Services:
     """What every call is given."""
     from aii.servers.budget import Budget

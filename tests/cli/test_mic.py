@@ -15,7 +15,7 @@ from live_rig import Endpoint
 from aii.capture import FileSource
 from aii.cli import listen, main, mic
 from aii.errors import ConfigError, InputError, ServiceError
-from aii.live import LiveCall, Server
+from aii.live import LiveCall, Server, Transcript
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_file_in_place_of_the_microphone(recording: str, capsys) -> None:
         expected = np.arange(-8000, 8000) / 32768
         np.testing.assert_array_equal(endpoint.samples("me"), np.float32(expected))
     out, err = capsys.readouterr()
-    assert out == "16000 samples so far\n" * 2
+    assert out == "16000 samples so far 16000 samples so far\n"
     assert err == f"aii: listening to {recording}; Ctrl-C ends it\n"
 
 
@@ -54,8 +54,11 @@ def test_two_files_are_two_legs(recording: str, capsys) -> None:
         assert run(listen, *options, "--file", recording, "--file", recording) == 0
         assert set(endpoint.heard) == {"desk:mic", "desk:system"}
         assert len(endpoint.samples("desk:system")) == 16_000
-    lines = sorted(capsys.readouterr().out.splitlines())
-    assert lines == ["mic     16000 samples so far"] * 2 + ["system  16000 samples so far"] * 2
+    lines = capsys.readouterr().out.splitlines()
+    assert {line[:8] for line in lines} == {"mic     ", "system  "}
+    for leg in ("mic", "system"):
+        said = " ".join(line[8:] for line in lines if line.startswith(leg))
+        assert said == "16000 samples so far 16000 samples so far"
 
 
 def test_both_legs_need_a_file(recording: str) -> None:
@@ -96,17 +99,40 @@ class Terminal(io.StringIO):
 def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     names = {"a:mic": "mic", "a:system": "system"}
-    out = Terminal()
-    printer = mic.Printer(out, names)
-    printer.show("a:mic", " hello\n there")
-    printer.show("a:system", "hi")
-    printer.show("a:system", "  ")
-    assert out.getvalue() == "\x1b[36mmic     hello there\x1b[0m\n\x1b[35msystem  hi\x1b[0m\n"
+    pieces = [
+        Transcript("a:mic", " hello\n there", 1.0),
+        Transcript("a:system", "hi", 1.1),
+        Transcript("a:system", "  ", 1.2),
+    ]
+
+    def shown(names: dict[str, str]) -> str:
+        out = Terminal()
+        printer = mic.Printer(out, names)
+        for piece in pieces:
+            printer.show(piece)
+        printer.close()
+        printer.close()
+        return out.getvalue()
+
+    assert shown(names) == "\x1b[36mmic     hello there\x1b[0m\n\x1b[35msystem  hi\x1b[0m\n"
+    assert shown({}) == "hello there\nhi\n"
     monkeypatch.setenv("NO_COLOR", "1")
-    out = Terminal()
-    mic.Printer(out, names).show("a:mic", "hello")
-    mic.Printer(out).show("someone", "else")
-    assert out.getvalue() == "mic     hello\nelse\n"
+    assert shown(names) == "mic     hello there\nsystem  hi\n"
+
+
+def test_words_run_on_until_a_pause_or_a_full_line() -> None:
+    out = io.StringIO()
+    printer = mic.Printer(out)
+    for time, text in ((0, "my number"), (1, "is"), (3, "four"), (4, "你好"), (5, "世界")):
+        printer.show(Transcript("me", text, time))
+    for _ in range(30):
+        printer.show(Transcript("me", "seven", 5))
+    printer.close()
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "my number is"
+    assert lines[1].startswith("four 你好世界 seven seven")
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines).split().count("seven") == 30
 
 
 class Interrupting(queue.Queue):
@@ -141,7 +167,7 @@ def test_ctrl_c(presses: int, recording: str, capsys) -> None:
         call.close()
     out, err = capsys.readouterr()
     assert err == "aii: waiting for the last words\n"
-    assert out.endswith("samples so far\n") is (presses == 1)
+    assert out.endswith("samples so far") is (presses == 1)
 
 
 def test_devices_are_listed(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
