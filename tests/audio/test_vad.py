@@ -252,3 +252,9 @@ def test_numpy_computes_with_one_thread() -> None:
     vad_silero.SileroDetector.load()
     found = [i["num_threads"] for i in threadpool_info() if i["internal_api"] == "openblas"]
     assert set(found) <= {1}
+
+
+def test_a_spectrum_that_is_none_is_refused() -> None:
+    basis = np.random.default_rng(0).random((258, 256)).astype(np.float32)
+    with pytest.raises(CheckpointError, match="spectrum"):
+        vad_silero._window(basis)

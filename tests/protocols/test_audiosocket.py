@@ -22,6 +22,7 @@ from aii.protocols import (
 from aii.protocols.audiosocket import (
     AUDIO_RATES,
     KEEPALIVES,
+    PAYLOADS,
     AudioSocketFraming,
     may_follow_uuid,
     message,
@@ -214,3 +215,16 @@ def test_keep_alive_ends_with_a_client_that_is_gone() -> None:
 def test_options_that_make_no_sense(options) -> None:
     with pytest.raises(ConfigError):
         AudioSocketOptions(**options)
+
+
+def test_the_configuration_knows_the_payloads() -> None:
+    from aii.config import ServerConfig
+    from aii.config_telephony import AUDIOSOCKET_PAYLOADS
+
+    assert AUDIOSOCKET_PAYLOADS == PAYLOADS
+    flags = {"audiosocket_payload": "alaw", "audiosocket_keepalive": "1.5"}
+    config = ServerConfig.load(flags, {"AII_AUDIOSOCKET_PORT": "9092"})
+    assert (config.audiosocket_port, config.audiosocket_payload) == (9092, "alaw")
+    assert ServerConfig().audiosocket_port is None
+    with pytest.raises(ConfigError, match="--audiosocket-payload is 'opus'"):
+        ServerConfig.load({"audiosocket_payload": "opus"}, {})
