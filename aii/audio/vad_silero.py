@@ -65,7 +65,7 @@ class SileroDetector:
             weight = weights[f"encoder.{layer}.reparam_conv.weight"][:, :, taps]
             return np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(-1, len(weight)))
 
-        self._basis = np.ascontiguousarray(weights["stft.forward_basis_buffer"][:, 0].T)
+        self._window = _window(weights["stft.forward_basis_buffer"][:, 0])
         # Of one frame only the middle tap sees anything, of two frames the last two taps: what the
         # others would see is the padding.
         taps = (slice(None), slice(None), slice(1, 3), slice(1, 2))
@@ -108,12 +108,8 @@ class SileroDetector:
         padded[:, : CONTEXT + STEP] = samples
         padded[:, CONTEXT + STEP :] = samples[:, -2 : -CONTEXT - 2 : -1]
         frames = np.lib.stride_tricks.sliding_window_view(padded, WIDTH, axis=1)[:, ::HOP]
-        waves = frames.reshape(n * FRAMES, WIDTH) @ self._basis
-        np.square(waves, out=waves)
         x = np.zeros((n, FRAMES + 2, BINS), np.float32)  # a frame of padding on either side
-        np.sqrt(
-            (waves[:, :BINS] + waves[:, BINS:]).reshape(n, FRAMES, BINS), out=x[:, 1 : FRAMES + 1]
-        )
+        np.abs(np.fft.rfft(frames * self._window), out=x[:, 1 : FRAMES + 1])
         x = self._convolve(0, x, 1)
         wide = np.zeros((n, FRAMES + 1, x.shape[-1]), np.float32)  # stride 2 never sees the right
         wide[:, 1:] = x
@@ -177,6 +173,23 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
                 "run: pip install 'silero-vad==6.2.3'"
             )
     return {name: arrays[name].detach().to(torch.float32).numpy().copy() for name in SHAPES}
+
+
+def _window(basis: np.ndarray) -> np.ndarray:
+    """(WIDTH,) the window of a Fourier transform that is given as (2 * BINS, WIDTH) products:
+    those with cosines, then those with sines. A fast transform costs less than half of it.
+
+    Raises:
+        CheckpointError: it is no such transform.
+    """
+    angles = 2 * np.pi / WIDTH * np.outer(np.arange(BINS), np.arange(WIDTH))
+    wanted = np.concatenate([np.cos(angles), -np.sin(angles)]) * basis[0]
+    if not np.allclose(basis, wanted, atol=1e-5):
+        raise CheckpointError(
+            "the silero-vad package holds another network than Silero VAD 6 (its spectrum); "
+            "run: pip install 'silero-vad==6.2.3'"
+        )
+    return basis[0].copy()
 
 
 def calm_numpy() -> None:
