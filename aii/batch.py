@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .answers import answers
-from .ragged import Heard, Part, Ragged
+from .heard import Heard
+from .ragged import Part, Ragged
 from .rows import Rows
 from .steps import KEPT_ATTENTION, Answer, Ask, Attach, Encode, Steps
 
@@ -262,8 +263,9 @@ class Batch:
     def _forget(self, ticket: Ticket[Any], *, spoilt: bool = False) -> None:
         """Give back the rows and the audio."""
         if ticket._heard is not None:
-            rows = self._decoder(ticket._dtype).rows
-            rows.give(ticket._rows, spoilt=spoilt)
+            decoder = self._decoder(ticket._dtype)
+            decoder.rows.give(ticket._rows, spoilt=spoilt)
+            decoder.shelves.take_away(ticket._heard)
         ticket._rows, ticket._length, ticket._heard = [], 0, None
 
 

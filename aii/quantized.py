@@ -114,8 +114,9 @@ class QuantizedEmbedding(nn.Module):
 def _product(x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """x (M, K) times weights (N, K), and by what each row of the (M, N) is still to be scaled."""
     x = x.float()
-    own = x.abs().amax(dim=-1, keepdim=True).div_(_LARGEST).clamp_(min=_SMALLEST)
-    rounded = (x / own).round_().to(torch.int8)
+    # A row of zeros is divided by zero and multiplied by it: whatever the integers are, it is zero.
+    own = x.abs().amax(dim=-1, keepdim=True).div_(_LARGEST)
+    rounded = x.div(own).round_().to(torch.int8)
     return torch._int_mm(rounded, weight.T) * scale, own
 
 

@@ -1,14 +1,11 @@
 """One pass of the decoder over rows of any number of decodes, of any lengths.
 
-The new tokens of all decodes stand in one line, so that every weight is read once for all of them;
-only attention goes row by row (or all rows of one token side by side). What a decode gets does not
-depend on who else is in the pass, but for the rounding of floating-point sums. The slow twin is
-``TextDecoder.forward``.
+The new tokens of all decodes stand in one line, so that every weight is read once for all of them.
+In attention, rows that read one token go side by side where their pasts (or their audios) stand
+side by side; the others go one after the other. What a decode gets does not depend on who else is
+in the pass, but for the rounding of floating-point sums. The slow twin is ``TextDecoder.forward``.
 
-Keys are kept scaled by W ** -0.25, as queries are, so that no pass touches them again (on both
-sides, because half precision would overflow otherwise).
-
-Shapes: M tokens in line, D = heads x W, S encoder frames, L layers.
+Shapes: M tokens in line, D = H heads x W, S encoder frames.
 """
 
 from __future__ import annotations
@@ -22,13 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import heads_by_layer
+from .heard import Heard, Shelf, Shelves
 from .rows import Rows
 
 if TYPE_CHECKING:
     from .model import ResidualAttentionBlock, Whisper
-
-Heard = list[tuple[Tensor, Tensor]]
-"""For each layer the keys and values (A, heads, S, W) of A encoded audios."""
 
 _FUSED_FROM = 16
 """Queries over one audio from which on PyTorch's fused attention is faster than written out."""
@@ -44,6 +39,7 @@ class Part:
         start: how many tokens they hold.
         heard: the A audios; R is a multiple of A.
         attention: how many of the last tokens' attention to give, 0 for none.
+        scores: where to put it.
     """
 
     tokens: Sequence[Sequence[int]]
@@ -65,10 +61,15 @@ class Part:
 
 
 class Ragged:
-    """The decoder of a model, with places for rows.
+    """The decoder of a model, with places for rows and for audios.
+
+    Attributes:
+        rows: the places for rows.
+        shelves: the places for audios.
 
     Args:
         places: rows to begin with.
+        dtype: of the encoded audio; None for the weights'.
     """
 
     def __init__(self, model: Whisper, places: int = 1, dtype: torch.dtype | None = None) -> None:
@@ -76,27 +77,35 @@ class Ragged:
         weight = decoder.positional_embedding
         self.decoder = decoder
         self._blocks = cast("list[ResidualAttentionBlock]", list(decoder.blocks))
+        self._dtype = dtype or weight.dtype
+        kept = decoder.kv_dtype or self._dtype
+        width = weight.shape[1] // decoder.n_head
         self.rows = Rows(
-            len(decoder.blocks),
+            len(self._blocks),
             decoder.n_head,
             weight.shape[1],
             capacity=weight.shape[0],
             places=places,
             device=weight.device,
-            dtype=decoder.kv_dtype or dtype or weight.dtype,
+            dtype=kept,
         )
-        self.dtype = dtype or weight.dtype
+        shape = (len(self._blocks), decoder.n_head, width)
+        self.shelves = Shelves(shape, weight.device, kept)
+        # Half precision would overflow if the scale were not on both sides.
+        split = kept == torch.float16
+        self._q_scale = width ** (-0.25 if split else -0.5)
+        self._k_scale = width**-0.25 if split else None
         self._aligning = heads_by_layer(model.alignment_heads)
 
     def hear(self, features: Tensor) -> Heard:
         """The keys and values of encoded audio (A, S, D), computed once for all of its passes."""
-        heard = []
+        layers = []
         for block in self._blocks:
             cross = block.cross_attn
             assert cross is not None
             k, v = cross.split(cross.key(features)), cross.split(cross.value(features))
-            heard.append(((k * k.shape[-1] ** -0.25).contiguous(), v.contiguous()))
-        return heard
+            layers.append((k if self._k_scale is None else k * self._k_scale, v))
+        return self.shelves.put(layers)
 
     def run(self, parts: Sequence[Part]) -> Tensor:
         """Read the new tokens of all parts; (M, D) hidden states, part by part, row by row.
@@ -109,10 +118,10 @@ class Ragged:
         """
         if (longest := max(part.end for part in parts)) > self.rows.capacity:
             raise ValueError(f"{longest} tokens do not fit a row of {self.rows.capacity}")
-        plan = _Plan(parts, self.rows.keys[0].device)
+        plan = _Plan(parts, self.rows.kv[0].device)
         decoder = self.decoder
         h = decoder.token_embedding(plan.tokens) + decoder.positional_embedding[plan.positions]
-        h = h.to(self.dtype)
+        h = h.to(self._dtype)
         for layer, block in enumerate(self._blocks):
             h = self._block(layer, block, h, plan)
         return decoder.ln(h)
@@ -121,95 +130,162 @@ class Ragged:
         attn, cross = block.attn, block.cross_attn
         assert cross is not None
         assert block.cross_attn_ln is not None
-        normed = block.attn_ln(h)
-        q, k, v = (part.view(len(h), attn.n_head, -1) for part in attn.projected(normed))
-        keys, values = self.rows.keys[layer], self.rows.values[layer]
-        scale = q.shape[-1] ** -0.25
-        keys[plan.places, :, plan.positions] = k * scale
-        values[plan.places, :, plan.positions] = v
-        h = h + attn.out(_over_text(q * scale, keys, values, plan))
-        q = cross.query(block.cross_attn_ln(h)).view(len(h), attn.n_head, -1)
-        h = h + cross.out(_over_audio(q * scale, layer, plan, self._aligning.get(layer)))
+        shape = (len(h), attn.n_head, -1)
+        q, k, v = (part.view(shape) for part in attn.projected(block.attn_ln(h)))
+        kv = self.rows.kv[layer]
+        plan.store(kv, k if self._k_scale is None else k * self._k_scale, v)
+        h = h + attn.out(_over_text(q * self._q_scale, kv, plan))
+        q = cross.query(block.cross_attn_ln(h)).view(shape)
+        h = h + cross.out(_over_audio(q * self._q_scale, layer, plan, self._aligning.get(layer)))
         return h + block.mlp(block.mlp_ln(h))
 
 
-class _Plan:
-    """Where the tokens of a pass stand.
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Rows that read one token each and go side by side.
 
     Attributes:
-        parts: with the first of each one's tokens in the line.
+        lines: where they stand in the line.
+        places: where their keys and values stand, below ``reach``.
+        reach: how many places there are up to the last of them.
+        end: how many keys each place has.
+        unseen: (reach, 1, 1, end), True for keys that are not the row's; None where all are.
+        shelf: where their audios stand, None for text.
+    """
+
+    lines: Tensor
+    places: Tensor
+    reach: int
+    end: int
+    unseen: Tensor | None = None
+    shelf: Shelf | None = None
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+        """Attention of the rows' queries out of q (M, H, W), written to ``out`` (M, H, W)."""
+        spread = q.new_zeros(self.reach, *q.shape[1:])
+        spread[self.places] = q[self.lines]
+        keys, values = (t[: self.reach, :, : self.end] for t in (keys, values))
+        scores = spread[:, :, None] @ keys.transpose(-1, -2)
+        if self.unseen is not None:
+            scores.masked_fill_(self.unseen, -torch.inf)
+        out[self.lines] = (scores.softmax(dim=-1) @ values)[self.places, :, 0]
+
+
+class _Plan:
+    """Where the tokens of a pass stand, and who goes side by side.
+
+    Attributes:
         tokens, positions, places: (M,) numbers, positions in their rows, and rows.
-        single: the rows (and places in the line) of parts that read one token.
+        texts, audios: groups of rows that go side by side over their pasts, and their audios.
+        over_text, over_audio: the parts that go by themselves, and where in the line they begin.
     """
 
     def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
+        self._device = device
         tokens: list[int] = []
         positions: list[int] = []
         places: list[int] = []
-        self.parts: list[tuple[int, Part]] = []
-        self.lines: list[int] = []
-        self.single: list[int] = []
-        lengths: list[int] = []
+        firsts: list[int] = []
         for part in parts:
-            self.parts.append((len(tokens), part))
+            firsts.append(len(tokens))
             for row, new in zip(part.rows, part.tokens, strict=True):
-                if part.width == 1:
-                    self.lines.append(len(tokens))
-                    self.single.append(row)
-                    lengths.append(part.end)
                 tokens += new
                 positions += range(part.start, part.end)
                 places += [row] * part.width
-        packed = torch.tensor([tokens, positions, places], device=device)
-        self.tokens, self.positions, self.places = packed
-        self.longest = max(lengths, default=0)
-        self.lengths = lengths
-        self.side_by_side = len(self.single) > 1 and self._worth_it()
-        if self.side_by_side:
-            self.reach = max(self.single) + 1
-            limits = torch.zeros(self.reach, dtype=torch.long)
-            limits[self.single] = torch.tensor(lengths)
-            seen = torch.arange(self.longest) < limits[:, None]
-            seen[:, 0] = True  # a place that is not asked for looks at something, too
-            self.unseen = ~seen[:, None, None].to(device)  # (reach, 1, 1, longest)
-            self.line_index = torch.tensor(self.lines, device=device)
-            self.single_index = torch.tensor(self.single, device=device)
+        self.tokens, self.positions, self.places = torch.tensor(
+            [tokens, positions, places], device=device
+        )
+        self._only = (places[0], positions[0]) if len(tokens) == 1 else None
+        began = list(zip(firsts, parts, strict=True))
+        self.texts, self.over_text = self._side_by_side_in_text(began)
+        self.audios, self.over_audio = self._side_by_side_on_shelves(began)
 
-    def _worth_it(self) -> bool:
-        """Whether reading all rows as if they were of the same length beats one after the other."""
-        together = (max(self.single) + 1) * self.longest
-        return together <= 2 * sum(self.lengths) + 64 * len(self.lengths)
-
-
-def _over_text(q: Tensor, keys: Tensor, values: Tensor, plan: _Plan) -> Tensor:
-    """Attention of (M, heads, W) over the tokens of each one's row; (M, D)."""
-    out = torch.empty_like(q)
-    for first, part in plan.parts:
-        count = len(part.rows) * part.width
-        if part.width == 1 and plan.side_by_side:
-            continue
-        here = q[first : first + count].unflatten(0, (-1, part.width)).transpose(1, 2)
-        if len(part.rows) == 1:
-            row = part.rows[0]
-            k, v = keys[row : row + 1, :, : part.end], values[row : row + 1, :, : part.end]
+    def store(self, kv: Tensor, k: Tensor, v: Tensor) -> None:
+        """Write keys and values (M, H, W) of the new tokens to their rows."""
+        if self._only is not None:
+            row, position = self._only
+            kv[row, 0, :, position] = k[0]
+            kv[row, 1, :, position] = v[0]
         else:
-            k, v = (t[list(part.rows), :, : part.end] for t in (keys, values))
-        a = _attend_text(here, k, v, part)
+            kv[self.places, :, :, self.positions] = torch.stack([k, v], dim=1)
+
+    def _side_by_side_in_text(
+        self, parts: list[tuple[int, Part]]
+    ) -> tuple[list[_Group], list[tuple[int, Part]]]:
+        single = [(first, part) for first, part in parts if part.width == 1]
+        rows = [row for _, part in single for row in part.rows]
+        ends = [part.end for _, part in single for _ in part.rows]
+        if len(rows) < 2:
+            return [], parts
+        reach, longest = max(rows) + 1, max(ends)
+        # All as if they were as long as the longest, or one after the other?
+        if reach * longest > 2 * sum(ends) + 64 * len(ends):
+            return [], parts
+        limits = torch.ones(reach, dtype=torch.long)  # who is not asked looks at something, too
+        limits[rows] = torch.tensor(ends)
+        unseen = (torch.arange(longest) >= limits[:, None])[:, None, None]
+        lines = [first + i for first, part in single for i in range(len(part.rows))]
+        group = self._group(lines, rows, longest, unseen=unseen.to(self._device))
+        return [group], [(first, part) for first, part in parts if part.width > 1]
+
+    def _side_by_side_on_shelves(
+        self, parts: list[tuple[int, Part]]
+    ) -> tuple[list[_Group], list[tuple[int, Part]]]:
+        shelves: dict[Shelf, list[tuple[int, Part]]] = {}
+        alone = []
+        for first, part in parts:
+            shelf = part.heard.shelf
+            if shelf is None or part.width > 1 or len(part.rows) > 1 or part.attention:
+                alone.append((first, part))
+            else:
+                shelves.setdefault(shelf, []).append((first, part))
+        groups = []
+        for shelf, members in shelves.items():
+            places = [part.heard.place for _, part in members]
+            if len(members) == 1 or max(places) + 1 > 2 * len(members):
+                alone += members
+            else:
+                lines = [first for first, _ in members]
+                groups.append(self._group(lines, places, shelf.frames, shelf=shelf))
+        return groups, alone
+
+    def _group(
+        self,
+        lines: list[int],
+        places: list[int],
+        end: int,
+        *,
+        unseen: Tensor | None = None,
+        shelf: Shelf | None = None,
+    ) -> _Group:
+        index = torch.tensor([lines, places], device=self._device)
+        return _Group(index[0], index[1], max(places) + 1, end, unseen, shelf)
+
+
+def _over_text(q: Tensor, kv: Tensor, plan: _Plan) -> Tensor:
+    """Attention of (M, H, W) over the tokens of each one's row; (M, D)."""
+    out = torch.empty_like(q)
+    for group in plan.texts:
+        group.attend(q, kv[:, 0], kv[:, 1], out)
+    for first, part in plan.over_text:
+        count = len(part.rows) * part.width
+        if count == 1:
+            keys, values = kv[part.rows[0], :, :, : part.end]
+            here = q[first, :, None]  # (H, 1, W)
+            weights = torch.bmm(here, keys.transpose(1, 2)).softmax(dim=-1)
+            out[first] = torch.bmm(weights, values)[:, 0]
+            continue
+        own = kv[list(part.rows), :, :, : part.end]
+        here = q[first : first + count].unflatten(0, (-1, part.width)).transpose(1, 2)
+        a = _attend_text(here, own[:, 0], own[:, 1], part)
         out[first : first + count] = a.transpose(1, 2).flatten(0, 1)
-    if plan.side_by_side:
-        spread = q.new_zeros(plan.reach, *q.shape[1:])
-        spread[plan.single_index] = q[plan.line_index]
-        k, v = (t[: plan.reach, :, : plan.longest] for t in (keys, values))
-        scores = (spread[:, :, None] @ k.transpose(-1, -2)).float()
-        weights = scores.masked_fill_(plan.unseen, -torch.inf).softmax(dim=-1).to(q.dtype)
-        out[plan.line_index] = (weights @ v)[plan.single_index, :, 0]
     return out.flatten(1)
 
 
 def _attend_text(q: Tensor, k: Tensor, v: Tensor, part: Part) -> Tensor:
-    """Causal attention of the new tokens (R, heads, n, W) over theirs and those before them."""
+    """Causal attention of the new tokens (R, H, n, W) over theirs and those before them."""
     if part.width == 1:
-        return (q @ k.transpose(-1, -2)).float().softmax(dim=-1).to(q.dtype) @ v
+        return (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v
     if part.start == 0:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
     mask = torch.ones(part.width, part.end, dtype=torch.bool, device=q.device).tril(part.start)
@@ -217,21 +293,28 @@ def _attend_text(q: Tensor, k: Tensor, v: Tensor, part: Part) -> Tensor:
 
 
 def _over_audio(q: Tensor, layer: int, plan: _Plan, aligning: list[int] | None) -> Tensor:
-    """Attention of (M, heads, W) over the audio of each one's part; (M, D)."""
+    """Attention of (M, H, W) over the audio of each one's part; (M, D)."""
     out = torch.empty_like(q)
-    for first, part in plan.parts:
-        k, v = part.heard[layer]
+    for group in plan.audios:
+        assert group.shelf is not None
+        group.attend(q, *group.shelf.layers[layer], out)
+    for first, part in plan.over_audio:
+        k, v = part.heard.layers[layer]
         count = len(part.rows) * part.width
+        wanted = aligning if part.attention else None
+        if count == 1 and wanted is None:
+            weights = torch.bmm(q[first, :, None], k[0].transpose(1, 2)).softmax(dim=-1)
+            out[first] = torch.bmm(weights, v[0])[:, 0]
+            continue
         # No query looks at another one here, so the rows of an audio can stand in one line.
         here = q[first : first + count].unflatten(0, (len(k), -1)).transpose(1, 2)
-        wanted = aligning if part.attention else None
         if wanted is None and here.shape[2] >= _FUSED_FROM:
             a = F.scaled_dot_product_attention(here, k, v, scale=1.0)
         else:
-            scores = (here @ k.transpose(-1, -2)).float()
-            a = scores.softmax(dim=-1).to(q.dtype) @ v
+            scores = here @ k.transpose(-1, -2)
+            a = scores.softmax(dim=-1) @ v
             if wanted is not None:
                 split = scores[:, wanted].unflatten(2, (-1, part.width)).transpose(1, 2)
-                part.scores.append(split.flatten(0, 1)[:, :, -part.attention :])
+                part.scores.append(split.flatten(0, 1)[:, :, -part.attention :].float())
         out[first : first + count] = a.transpose(1, 2).flatten(0, 1)
     return out.flatten(1)

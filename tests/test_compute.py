@@ -66,11 +66,13 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     x = torch.randn(300, 64)
     x[7] *= 1e4
     x[9] = float("nan")
+    x[11] = 0.0
     together = layer(x)
     for row in (0, 7, 8, 200):
         assert torch.equal(layer(x[row : row + 1])[0], together[row])
     assert together[9].isnan().all()
     assert not together[:9].isnan().any()
+    assert torch.equal(together[11], layer.bias)
 
 
 def test_joined_layers_give_what_each_gives() -> None:

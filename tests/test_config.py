@@ -51,6 +51,34 @@ GOOD = {
     "spool": ("/var/spool/aii", "/var/spool/aii"),
     "redact": ("digits", "digits"),
     "redact_length": ("4", 4),
+    "web": ("true", True),
+    "web_port": ("0", 0),
+    "web_host": ("0.0.0.0", "0.0.0.0"),
+    "token": ("a-secret-token", "a-secret-token"),
+    "tls_cert": ("cert.pem", "cert.pem"),
+    "tls_key": ("key.pem", "key.pem"),
+    "tls": ("web", "web"),
+    "origins": ("https://a.example, http://b:81", ("https://a.example", "http://b:81")),
+    "trusted_proxies": ("10.0.0.0/8", ("10.0.0.0/8",)),
+    "max_sessions": ("5", 5),
+    "max_per_address": ("6", 6),
+    "rate_limit": ("none", None),
+    "session_seconds": ("60", 60.0),
+    "max_message": ("0.5", 0.5),
+    "max_upload": ("25", 25.0),
+    "max_recording": ("600", 600.0),
+    "slow_reader": ("5", 5.0),
+    "ping": ("0", 0.0),
+    "audiosocket_port": ("9092", 9092),
+    "audiosocket_payload": ("slin16", "slin16"),
+    "audiosocket_keepalive": ("1", 1.0),
+    "policy": ("alignatt", "alignatt"),
+    "agreement_step": ("2", 2.0),
+    "alignatt_step": ("0.25", 0.25),
+    "alignatt_threshold": ("20", 20),
+    "alignatt_beams": ("5", 5),
+    "guards": ("rate,loop", ("rate", "loop")),
+    "drafts": ("no", False),
     "max_calls": ("7", 7),
     "max_backlog": ("90", 90.0),
     "max_backlog_total": ("900", 900.0),
@@ -104,6 +132,13 @@ BAD = {
     "first_byte_timeout": ("86401",),
     "device": ("tpu", "cuda:", "cuda:x"),
     "compute_type": ("int4", "fp32"),
+    "web": ("maybe",),
+    "web_port": ("-1", "some"),
+    "token": ("short", "with space", "a" * 257),
+    "origins": ("example.org", "https://a.example/path", "ftp://a"),
+    "trusted_proxies": ("proxy", "10.0.0.0/99"),
+    "tls": ("udp",),
+    "max_message": ("0", "x"),
     "log_level": ("loud",),
 }
 
@@ -165,7 +200,7 @@ def test_an_empty_value_is_an_error_for_every_option(name, text):
 
 
 def test_a_far_guess_is_no_guess():
-    for variable in ("AII_SECRET", "AII_TOKEN", "AII_WORKER", "AII_LANG"):
+    for variable in ("AII_SECRET", "AII_WORKER", "AII_LANG"):
         with pytest.raises(ConfigError, match=f"{variable} is unknown; unset it$"):
             load(environ={variable: "1"})
 
@@ -198,3 +233,45 @@ def test_help_names_flag_default_and_variables():
 def test_framings_are_those_that_the_protocols_know():
     for name in FRAMINGS:
         assert load("--framing", name).framing == name
+
+
+def test_a_switch_needs_no_value():
+    assert load("--web").web is True
+    assert load("--web", "--port", "1").port == 1
+    assert load("--web", "false").web is False
+    assert load("--web", "auto").web is None
+
+
+def test_whether_there_is_a_web_listener():
+    for argv, by_command, by_script in (
+        ((), None, False),  # None: if it is installed
+        (("--web",), True, True),
+        (("--web", "false"), False, False),
+        (("--web-port", "9000"), True, True),
+        (("--web-port", "none"), False, False),
+    ):
+        config = load(*argv)
+        assert (config.wants_web(True), config.wants_web(False)) == (by_command, by_script)
+    assert load().port_of_web == 8000
+    assert load("--web-port", "9000").port_of_web == 9000
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (("--web", "true", "--web-port", "none"), "contradict each other"),
+    ],
+)
+def test_web_options_that_contradict_each_other(argv, said):
+    with pytest.raises(ConfigError, match=said):
+        load(*argv)
+
+
+def test_sizes_are_given_in_megabytes():
+    config = load("--max-message", "2", "--max-upload", "3")
+    assert (config.max_message_bytes, config.max_upload_bytes) == (2 << 20, 3 << 20)
+
+
+def test_either_listener_alone():
+    assert load("--port", "none").port is None
+    assert load("--port", "none", "--web").wants_web(False) is True
