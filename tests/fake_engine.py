@@ -101,9 +101,9 @@ def hear(request: DecodeRequest, full: float = 30.0) -> Hypothesis:
         return attend(request)
     runs, usable = runs_of(request.samples)
     advance = usable
-    if request.duration >= full and len(runs) > 1 and not request.options.get("keep_tail"):
-        if runs[-1].b == usable:
-            advance = runs.pop().a
+    is_full = request.duration >= full and not request.options.get("keep_tail")
+    if is_full and len(runs) > 1 and runs[-1].b == usable:
+        advance = runs.pop().a
     segments = tuple(_segment(run, request) for run in runs)
     tokens = tuple(Token(t) for s in segments for t in s.tokens)
     return Hypothesis(
@@ -118,7 +118,8 @@ def hear(request: DecodeRequest, full: float = 30.0) -> Hypothesis:
 
 def _passes(tokens: list[int], draft: tuple[int, ...]) -> int:
     """Passes that it takes with a draft that is right as far as it is a beginning."""
-    same = sum(1 for _ in itertools.takewhile(lambda p: p[0] == p[1], zip(tokens, draft)))
+    pairs = zip(tokens, draft, strict=False)
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
     return len(tokens) - same + 1
 
 

@@ -8,23 +8,19 @@ from fake_engine import VOCABULARY, call_settings, floats, hear
 
 from aii.audio.vad import CONTEXT, VadBatcher
 from aii.constraint import GrammarConstraint
-from aii.errors import ConfigError
 from aii.grammar import Grammar
-from aii.streaming.collect import Collector, Question, confidence
+from aii.streaming.collect import Question
 from aii.streaming.endpointing import EndpointSettings
 from aii.streaming.events import (
     Answer,
     CallEnded,
     Dtmf,
     Event,
-    Final,
-    Partial,
-    SpeechStarted,
 )
 from aii.streaming.factory import Sessions
 from aii.streaming.redaction import MASK
 from aii.streaming.session import Session
-from aii.types import DecodeRequest, Hypothesis, Segment, Word
+from aii.types import DecodeRequest, Hypothesis
 
 S = 16_000
 UNITS = ("oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -339,90 +335,3 @@ def test_an_answer_is_redacted_like_everything_else():
     assert caller.answers[-1].value == "4"
     keys = [event.digit for event in caller.events if isinstance(event, Dtmf)]
     assert keys == ["x"]
-
-
-def final(text: str, sure: float, reason: str = "endpoint") -> Final:
-    words = tuple(Word(f" {word}", 1.0, 2.0, sure) for word in text.split())
-    one = Segment(1.0, 2.0, f" {text}", words=words)
-    return Final(start=1.0, end=2.0, segments=(one,), language="en", reason=reason)
-
-
-def test_speech_that_the_model_doubts_does_not_match():
-    question = Question(DIGITS, confidence=0.5)
-    for sure, status, value in ((0.6, "match", "42"), (0.4, "nomatch", None)):
-        collector = Collector(question, 0.0, VOCABULARY, voiced=True)
-        answer = collector.see(final("four two", sure))
-        assert answer is not None
-        assert (answer.status, answer.value) == (status, value)
-        assert answer.confidence == pytest.approx(sure)
-
-
-def test_confidence_is_a_geometric_mean():
-    words = [Word("a", 0, 1, 0.25), Word("b", 1, 2, 1.0)]
-    assert confidence(words) == pytest.approx(0.5)
-    assert confidence([]) is None
-    assert confidence([Word("a", 0, 1)]) is None
-
-
-def test_audio_from_before_the_question_is_no_answer():
-    collector = Collector(Question(DIGITS), 2.0, VOCABULARY, voiced=True)
-    assert collector.see(final("four two", 1.0)) is None
-    request = DecodeRequest(1, "c", np.zeros(10, np.float32), start=1.9)
-    assert collector.constrain(request) is request
-    assert collector.constrain(replace(request, start=2.0)).options["temperatures"] == (0.0,)
-
-
-def test_a_second_utterance_that_begins_early_keeps_the_question_open():
-    collector = Collector(Question(Grammar.digits(4, 4), pause=1.0), 0.0, VOCABULARY, voiced=True)
-    for event in (SpeechStarted(start=1.0), SpeechStarted(start=2.1), final("four two", 1.0)):
-        assert collector.see(event) is None
-    assert collector.due(60.0) == (None, False)  # the second one is not decoded yet
-
-
-def test_a_final_that_failed_does_not_keep_it_open_for_ever():
-    collector = Collector(Question(DIGITS, timeout=1.0), 0.0, VOCABULARY, voiced=True)
-    collector.see(SpeechStarted(start=0.5))
-    collector.see(Final(start=0.5, end=1.0, reason="error", error="broken"))
-    answer, _ = collector.due(1.0)
-    assert answer is not None
-    assert answer.status == "timeout"
-
-
-def test_a_collector_gives_one_answer():
-    collector = Collector(Question(DIGITS), 0.0, VOCABULARY, voiced=False)
-    assert collector.see(final("four two", 1.0)) is not None
-    assert collector.see(final("four two", 1.0)) is None
-    assert collector.due(99.0) == (None, False)
-    assert collector.replaced(99.0) is None
-    assert not collector.wants_flush(Partial(segments=(Segment(0, 1, " four two seven one"),)))
-
-
-@pytest.mark.parametrize(
-    "value, question",
-    [
-        ({"digits": [1, 4]}, Question(DIGITS)),
-        ("digits:1-4", Question(DIGITS)),
-        ('{"digits": [1, 4], "timeout": 5}', Question(DIGITS, timeout=5.0)),
-        (
-            {"type": "collect", "words": {"sales": "1", "support": "2"}, "name": "menu",
-             "timeout": "5", "pause": 1, "key_pause": 0, "end_key": "", "confidence": 0.3},
-            Question(MENU, "menu", 5.0, 1.0, 0.0, "", 0.3),
-        ),
-        ({"digits": 2, "language": "de"}, Question(Grammar.digits(2, 2, language="de"))),
-    ],
-)  # fmt: skip
-def test_how_a_question_is_asked(value, question: Question):
-    assert Question.parse(value) == question
-
-
-@pytest.mark.parametrize(
-    "value",
-    [{}, [], 3, "x", "{", '{"digits": }', {"digits": 4, "speed": 1}, {"digits": 4, "timeout": -1},
-     {"digits": 4, "timeout": "soon"}, {"digits": 4, "pause": True}, {"digits": 4, "end_key": "5"},
-     {"digits": 4, "name": 5}, {"digits": 4, "name": "x" * 101}, {"digits": 4, "confidence": 2},
-     {"digits": 4, "language": 1}, {"digits": 4, "timeout": float("nan")}],
-)  # fmt: skip
-def test_what_cannot_be_asked_is_one_line(value):
-    with pytest.raises(ConfigError) as info:
-        Question.parse(value)
-    assert "\n" not in str(info.value)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import random
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from aii.audio.vad import CONTEXT, STEP, EnergyDetector, VadBatcher, VoiceAnswer, VoiceRequest
+from aii.audio.vad import (
+    CONTEXT,
+    STEP,
+    EnergyDetector,
+    VadBatcher,
+    VoiceAnswer,
+    VoiceRequest,
+    load_detector,
+)
+from aii.resources import asset
 from aii.streaming.endpointing import EndpointSettings, Mark, NoSpeech, SpeechEnd, SpeechStart
 from aii.streaming.voice import MOST_STEPS, VoiceTrack
 
@@ -237,3 +247,30 @@ def test_the_start_of_speech_is_told_within_300_ms() -> None:
     assert isinstance(marks[0], SpeechStart)
     assert 0 <= begin - marks[0].at <= 1600 + STEP
     assert now + 320 - begin <= 0.3 * 16_000
+
+
+@pytest.mark.parametrize("kind", ["silero", "energy"])
+def test_the_sample_call_has_as_many_utterances_as_lines(kind: str) -> None:
+    """With real detectors; the gate changes no utterance, and speech is heard to its end."""
+    if kind == "silero" and find_spec("silero_vad") is None:
+        pytest.skip("the extra vad is not installed")
+    detector = load_detector(kind)
+    assert detector is not None
+    samples = np.frombuffer(asset("sample_call.slin").read_bytes(), "<i2") / np.float32(32768)
+    lines = asset("sample_call.txt").read_text("utf-8").splitlines()
+    spans = []
+    for gate in (None, -60.0):
+        track, batcher = VoiceTrack("c", QUIET, gate=gate), VadBatcher(detector)
+        track.feed(samples)
+        track.finish()
+        marks = answered(track, batcher)
+        starts = [mark.at for mark in marks if isinstance(mark, SpeechStart)]
+        ends = [mark.at for mark in marks if isinstance(mark, SpeechEnd)]
+        assert len(starts) == len(ends) == len(lines)
+        spans.append(np.stack([starts, ends]))
+        inside = np.zeros(len(samples), bool)
+        for start, end in zip(starts, ends, strict=True):
+            inside[start:end] = True
+        power = np.square(samples)
+        assert power[inside].sum() > 0.999 * power.sum()
+    assert np.abs(spans[0] - spans[1]).max() <= 3 * STEP
