@@ -263,10 +263,12 @@ class Spool:
             raise OSError(f"{self.folder}: {error}") from error
 
     def close(self) -> None:
-        """Let go of the file; what waits stays in it."""
+        """Let go of the file; what waits stays in it. A second time changes nothing."""
         with self._lock:
             self._data.close()
-        os.close(self._lock_file)
+            if self._lock_file >= 0:
+                os.close(self._lock_file)
+            self._lock_file = -1
 
 
 def _new_id() -> str:

@@ -349,10 +349,11 @@ class WebhookSink:
                 self._changed.wait_for(self._drained, max(until - self._clock(), 0.0))
             self._stopping = True
             self._changed.notify_all()
-            unsaved, left = len(self._held) + self._writing, len(self._schedule)
         for thread in self._senders:
             thread.join(max(until - self._clock(), 0.1 / len(self._senders)))
         at_rest = not any(thread.is_alive() for thread in (self._writer, *self._senders))
+        with self._changed:
+            unsaved, left = len(self._held) + self._writing, len(self._schedule)
         if unsaved:
             log.error("%s: %d events are lost: the disk did not take them", self._name, unsaved)
         if left:
