@@ -201,5 +201,7 @@ class Listeners:
 
 def _context(config: ServerConfig) -> ssl.SSLContext | None:
     if config.tls_cert is None:
+        if config.tls_key is not None:
+            raise ConfigError("--tls-key is given without --tls-cert; give the certificate too")
         return None
     return server_context(config.tls_cert, config.tls_key)

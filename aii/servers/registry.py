@@ -217,6 +217,7 @@ class CallRegistry:
         key = _key(call_id)
         until = self._clock() + _lifetime(values.get("expires"))
         plan = self._sorted(parse_plan(call_id, values))
+        CallSettings().changed(dict(plan.wishes))  # whoever registers can still mend it
         with self._lock:
             if key not in self._entries and len(self._entries) >= self._most:
                 self._forget()

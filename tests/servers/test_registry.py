@@ -90,7 +90,7 @@ def test_another_id_to_run_under_joins_the_legs() -> None:
 
 
 def test_a_wish_that_makes_no_sense_is_left_out(caplog) -> None:
-    plan = CallRegistry().put("c1", {"language": "klingon", "policy": "alignatt"})
+    plan = CallRegistry().resolve("c1", {"language": "klingon", "policy": "alignatt"})
     settings = plan.settings(CallSettings())
     assert (settings.language, settings.policy) == (None, "alignatt")
     assert len(caplog.records) == 1
@@ -134,6 +134,9 @@ def test_entries_expire_and_are_bounded() -> None:
         ("c", {"sinks": ["console"] * 17}),
         ("c", {"sinks": ["x" * 3000]}),
         ("c", {"end_on": "midnight"}),
+        ("c", {"language": "klingon"}),
+        ("c", {"policy": "best"}),
+        ("c", {"vad": "perhaps"}),
         ("c", {"note": {"nested": 1}}),
         ("c", {"note": [[1]]}),
         ("c", {"note": "x" * 2001}),

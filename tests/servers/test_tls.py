@@ -137,6 +137,11 @@ def test_one_listener_alone_can_be_encrypted(certificate, trust):
         assert rig.web_listener.secure
 
 
+def test_a_key_without_its_certificate_is_told(certificate):
+    with pytest.raises(ConfigError, match="--tls-key is given without --tls-cert"):
+        WebRig(tls_key=certificate[1])
+
+
 def test_a_certificate_that_cannot_be_used_is_one_line(certificate, tmp_path):
     cert, key = certificate
     junk = tmp_path / "junk.pem"
