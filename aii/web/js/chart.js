@@ -1,7 +1,7 @@
 // The chart of latencies: two lines over the last minute, with a cross-hair for mouse and keys.
 
 import { byId, el, svgEl } from "./dom.js";
-import { milliseconds } from "./format.js";
+import { axisTime, milliseconds } from "./format.js";
 import { path, ticks } from "./latency.js";
 
 const SPANS = { wide: 60, narrow: 30 }; // seconds shown
@@ -64,7 +64,7 @@ export class Chart {
       const y = this.y(mark);
       group.append(svgEl("line", { x1: EDGE.left, x2: width - EDGE.right, y1: y, y2: y }));
       const label = svgEl("text", { x: EDGE.left - 8, y: y + 4, "text-anchor": "end" });
-      label.textContent = mark === 0 ? "0" : milliseconds(mark);
+      label.textContent = axisTime(mark);
       group.append(label);
     }
     return [group];

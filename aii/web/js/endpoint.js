@@ -3,7 +3,7 @@
 import { socketUrl } from "./api.js";
 
 const MOST_WAITING = 30 * 16000 * 4; // bytes: 30 s of audio that the network did not take
-const LAST_WORDS = 15000; // ms for the update that has heard the end
+const LAST_WORDS = 60000; // ms for the update that has heard the end
 
 /** A connection to ``path``; onUpdate({ text, latency }), onState(state, message). */
 export class Endpoint {
@@ -26,7 +26,7 @@ export class Endpoint {
     };
     this.socket.onclose = ({ code, reason }) => {
       this.closed?.();
-      if (this.failed || this.ending) return;
+      if (this.failed) return;
       if (code === 1000) onState("ended"); // by the server, politely
       else this.fail(reason || (code === 1006 ? "The connection broke off." : `Closed with code ${code}.`));
     };
@@ -64,6 +64,11 @@ export class Endpoint {
         this.closed = done;
         setTimeout(done, LAST_WORDS);
       });
+      if (this.failed) return;
+      if (this.socket.readyState === WebSocket.OPEN) {
+        this.fail("The last words did not come in time.");
+        return;
+      }
     }
     this.socket.close(1000);
     this.onState("ended");

@@ -33,6 +33,12 @@ export function milliseconds(ms) {
   return ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
 }
 
+/** Milliseconds at an axis, where round values stand: 250 ms, 1.5 s. */
+export function axisTime(ms) {
+  if (ms === 0) return "0";
+  return ms >= 1000 ? `${Number((ms / 1000).toFixed(2))} s` : `${Number(ms.toFixed(1))} ms`;
+}
+
 /** Samples per second as 44.1 kHz. */
 export function kilohertz(rate) {
   return `${Number((rate / 1000).toFixed(2))} kHz`;

@@ -38,8 +38,8 @@ export function verdict(standard, optimized) {
   const windows = `medians of ${slow.total} and ${fast.total} updates`;
   if (slow.median === 0) return "";
   const gain = Math.round((1 - fast.median / slow.median) * 100);
-  if (gain === 0) return `Both take about the same time (${windows}).`;
-  return `With the cache, an update takes ${Math.abs(gain)} % ${gain > 0 ? "less" : "more"} time (${windows}).`;
+  if (gain === 0) return `Both take about the same time (${windows}; both share one engine).`;
+  return `With the cache, an update takes ${Math.abs(gain)} % ${gain > 0 ? "less" : "more"} time (${windows}; both share one engine).`;
 }
 
 /** Round values from 0 up for an axis that reaches max. */

@@ -10,6 +10,7 @@ import { commonStart } from "./transcript.js";
 
 const NAMES = ["standard", "optimized"];
 const ROWS = 40; // of the table
+const RATE = 16000;
 
 /** The view; it is idle, "starting", "running" or "ending". */
 export class MicrophoneView {
@@ -37,7 +38,11 @@ export class MicrophoneView {
   reset() {
     this.series = { standard: emptySeries(), optimized: emptySeries() };
     this.texts = { standard: "", optimized: "" };
-    this.seconds = 0; // of audio sent
+    this.heard = 0; // samples sent
+  }
+
+  get seconds() {
+    return this.heard / RATE;
   }
 
   async devices() {
@@ -96,7 +101,7 @@ export class MicrophoneView {
 
   samples(samples) {
     if (this.state !== "running" || samples.length === 0) return;
-    this.seconds += samples.length / 16000;
+    this.heard += samples.length;
     for (const name of NAMES) this.endpoints[name].send(samples);
     let power = 0;
     for (const sample of samples) power += sample * sample;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { wait } from "../../../aii/web/js/backoff.js";
-import { bytes, clock, exact, milliseconds, percent, span, uptime } from "../../../aii/web/js/format.js";
+import { axisTime, bytes, clock, exact, milliseconds, percent, span, uptime } from "../../../aii/web/js/format.js";
 import { add, emptySeries, MOST_POINTS, path, quantile, summary, ticks, verdict } from "../../../aii/web/js/latency.js";
 import { highlight, matches, terms } from "../../../aii/web/js/search.js";
 
@@ -20,6 +20,7 @@ test("times", () => {
 test("sizes", () => {
   assert.deepEqual([0, 999, 1500, 812e6, 12.34e9].map(bytes), ["0 B", "999 B", "1.5 kB", "812 MB", "12.3 GB"]);
   assert.deepEqual([3.21, 87.4, 1234, 45678].map(milliseconds), ["3.2 ms", "87 ms", "1.23 s", "45.7 s"]);
+  assert.deepEqual([0, 2.5, 250, 1000, 1500, 8000].map(axisTime), ["0", "2.5 ms", "250 ms", "1 s", "1.5 s", "8 s"]);
   assert.equal(percent(0.996), "100 %");
 });
 
@@ -41,7 +42,7 @@ test("a series keeps the latest points and counts all", () => {
 
 test("the comparison says what was measured, and nothing too early", () => {
   assert.equal(verdict(series(100, 100), series(50, 50, 50)), "");
-  assert.match(verdict(series(100, 100, 100), series(50, 60, 40)), /50 % less time \(medians of 3 and 3 updates\)/);
+  assert.match(verdict(series(100, 100, 100), series(50, 60, 40)), /50 % less time \(medians of 3 and 3 updates; both share one engine\)/);
   assert.match(verdict(series(100, 100, 100), series(150, 150, 150)), /50 % more time/);
   assert.match(verdict(series(100, 100, 100), series(100, 100, 100)), /the same time/);
 });
