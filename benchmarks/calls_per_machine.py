@@ -3,7 +3,7 @@
     python -m benchmarks.calls_per_machine            # all servers; the better part of an hour
     python -m benchmarks.calls_per_machine --quick    # two calls, seconds: only to see it work
 
-The servers, all on the embedded model, English, greedy with temperature fallback, no word times:
+The servers, all on the embedded model, English, greedy without fallback, no word times:
 
 ``aii``                the product, windows of 5 s, hard reset at 30 s
 ``openai-whisper``     ``benchmarks/rivals/locked_server.py``: a thread per call, one locked model
@@ -212,7 +212,8 @@ def ours(threads: int, *more: str) -> Callable[[Path, Path], list[str]]:
     return lambda folder, times: [
         "aii_server.py", "--host", "127.0.0.1", "--port", "0", "--model", str(folder / "openai.pt"),
         "--language", "en", "--reply", "jsonl", "--reset", "hard", "--words", "none", "--condition",
-        "false", "--vad", "none", "--threads", str(threads), "--max-calls", "5000", *more,
+        "false", "--vad", "none", "--temperature", "0", "--threads", str(threads),
+        "--max-calls", "5000", *more,
     ]  # fmt: skip
 
 
@@ -258,15 +259,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def prepare(model: str, folder: Path) -> Path:
-    """The model's weights in the formats of all servers."""
+def prepare(model: str, folder: Path, formats: Sequence[str]) -> Path:
+    """The model's weights as they are, and in further ``formats``."""
     import shutil
 
     from aii.hub import resolve
     from benchmarks.rivals.convert import convert
 
     shutil.copyfile(resolve(model), folder / "openai.pt")
-    convert(model, folder, ["ctranslate2"])
+    if formats:
+        convert(model, folder, formats)
     return folder
 
 
@@ -286,7 +288,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     note(f"{machine()}")
     held: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = prepare(args.model, Path(temporary))
+        faster = any(server.name.startswith("faster-whisper") for server in chosen)
+        folder = prepare(args.model, Path(temporary), ["ctranslate2"] if faster else [])
         for server in chosen:
             if args.quick:
                 trial = try_calls(server, 2, folder, ramp=0.2, seconds=5.2, patience=30.0)

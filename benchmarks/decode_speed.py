@@ -14,6 +14,7 @@ the rivals pad it to 30 s as Whisper does, ours sees the real length (``--audio-
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -40,6 +41,9 @@ PACKAGES = {
     "whisper.cpp": "pywhispercpp",
 }
 
+PYPI = {"whisper.cpp": "pywhispercpp"}
+"""Names on PyPI where they are others."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -52,18 +56,19 @@ class Entry:
         return " ".join((self.engine, *self.more))
 
 
-def our_entries(context: str) -> list[Entry]:
-    """Ours in every compute type that it has here."""
-    return [Entry(OURS, (kind, context)) for kind in our_compute_types()]
-
-
 def our_compute_types() -> list[str]:
     """The compute types that aii supports on this machine's CPU."""
-    try:
-        from aii.compute import supported_compute_types
-    except ImportError:
-        return ["float32"]
-    return list(supported_compute_types("cpu"))
+    import torch
+
+    from aii.compute import COMPUTE_TYPES, resolve
+    from aii.errors import ConfigError
+
+    found = []
+    for kind in COMPUTE_TYPES:
+        with contextlib.suppress(ConfigError):
+            if resolve(kind, torch.device("cpu")) == kind:  # "auto" is one of the others
+                found.append(kind)
+    return found
 
 
 def rival_entries(wanted: Sequence[str]) -> list[Entry]:
@@ -156,7 +161,7 @@ def report(case: str, taken: dict[Entry, list[float]], **extra: object) -> None:
                 ratio = theirs / value
                 result(NAME, case, "speedup", ratio, "x", engine=str(entry), rival=str(other),
                        ratio=ratio)  # fmt: skip
-        best = {}
+        best: dict[str, float] = {}
         for other, theirs in medians.items():
             if other.engine != OURS:
                 best[other.engine] = min(theirs, best.get(other.engine, theirs))
@@ -180,10 +185,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = args.threads or (1 if args.quick else len(os.sched_getaffinity(0)))
     rounds = args.rounds or (1 if args.quick else 15)
     tokens = 4 if args.quick else TOKENS
+    kinds = ["float32"] if args.quick else our_compute_types()
     wanted = ["openai-whisper"] if args.quick else list(PACKAGES)
     rivals = rival_entries(wanted if args.rivals is None else args.rivals)
-    versions = {p: importlib.metadata.version(p) for p in PACKAGES if p != "whisper.cpp"
-                and importlib.util.find_spec(PACKAGES[p])}  # fmt: skip
+    names = {entry.engine: PYPI.get(entry.engine, entry.engine) for entry in rivals}
+    versions = {name: importlib.metadata.version(pypi) for name, pypi in names.items()}
     note(f"{machine()}, {threads} threads, rivals: {versions}")
     with tempfile.TemporaryDirectory() as temporary:
         for size in sizes:
@@ -193,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder = prepare(size, args.folder or Path(temporary), formats)
             for case, seconds, context in CASES[1:] if args.quick else CASES:
                 taken = run(
-                    [*our_entries(context), *rivals], folder,
+                    [*(Entry(OURS, (kind, context)) for kind in kinds), *rivals], folder,
                     seconds=seconds, tokens=tokens, threads=threads, rounds=rounds,
                 )  # fmt: skip
                 report(f"{size}, {case}", taken, threads=threads)

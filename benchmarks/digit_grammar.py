@@ -3,10 +3,15 @@
     python -m benchmarks.digit_grammar [--model embedded] [--strings 200] [--quick]
 
 Strings of real, single spoken digits (Free Spoken Digit Dataset, one speaker who is in no training
-data) go through the telephone's band with pink noise, and are decoded as the server does a final:
-once with the open vocabulary, once where only as many digits are allowed as a caller was asked for
-("digits, at most 4" or 8), once where the model also knows the count. Errors are counted on digits,
-so that "4" and "four" are the same word.
+data) go through the telephone's band with pink noise and are decoded in four ways:
+
+* ``open``: as the server decodes a final, with the open vocabulary;
+* ``question``: as it decodes the answer to "digits, at most 4" (``aii.streaming.collect``);
+* ``question, no grammar``: likewise, but with the open vocabulary: what the grammar alone is worth
+  is the difference to this;
+* ``question, count known``: the grammar allows no more digits than were said.
+
+Errors are counted on digits, so that "4" and "four" are the same word.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import sys
 import tarfile
 import wave
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +31,12 @@ import numpy as np
 
 from aii.audio.resampler import Resampler
 from aii.checkpoints import load_model
-from aii.constraint import GrammarConstraint
 from aii.engine.hearing import hear
 from aii.evaluation import total_word_errors
 from aii.grammar import Grammar
 from aii.spoken_digits import digit_words
+from aii.streaming.collect import Collector, Question
+from aii.streaming.vocabulary import Vocabulary
 from aii.types import SAMPLE_RATE, DecodeRequest
 from benchmarks.common import note, result
 
@@ -37,6 +44,8 @@ RECORDINGS = "fsdd_5speakers.tar.gz"
 SPEAKER = "jackson"
 LEVELS = (None, 10.0, 5.0, 0.0)
 """Decibels of the speech above the noise; None is no noise."""
+
+WAYS = ("open", "question, no grammar", "question", "question, count known")
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -116,29 +125,28 @@ def written(text: str) -> str:
     return " ".join(out)
 
 
-def transcript(model: Any, samples: np.ndarray, grammar: Grammar | None) -> str:
+def transcript(model: Any, samples: np.ndarray, way: str, most: int, count: int) -> str:
     """What the server's engine hears in a window."""
-    options: dict[str, object] = {"audio_context": model.metadata.get("audio_context", "full")}
-    if grammar is not None:
-        options["constraint"] = GrammarConstraint(
-            grammar, model.is_multilingual, model.num_languages
-        )
+    defaults = {"audio_context": model.metadata.get("audio_context", "full")}
     request = DecodeRequest(1, "bench", samples, language="en", options={"keep_tail": True})
-    return "".join(segment.text for segment in hear(model, request, options)["segments"])
+    if way != "open":
+        question = Question(Grammar.digits(1, count if way.endswith("known") else most))
+        vocabulary = Vocabulary(model.is_multilingual, model.num_languages)
+        request = Collector(question, 0.0, vocabulary, voiced=True).constrain(request)
+    if way.endswith("no grammar"):
+        options = {k: v for k, v in request.options.items() if k != "constraint"}
+        request = replace(request, options=options)
+    return "".join(segment.text for segment in hear(model, request, defaults)["segments"])
 
 
 def measure(model: Any, clips: list[tuple[np.ndarray, str]], most: int) -> dict[str, list[Any]]:
     """For each way to decode the pairs (said, heard)."""
-    ways: dict[str, list[Any]] = {"open": [], "grammar": [], "grammar, count known": []}
+    ways: dict[str, list[Any]] = {way: [] for way in WAYS}
     for samples, said in clips:
         reference = written(" ".join(said))
-        asked = {
-            "open": None,
-            "grammar": Grammar.digits(1, most),
-            "grammar, count known": Grammar.digits(len(said), len(said)),
-        }
-        for way, grammar in asked.items():
-            ways[way].append((reference, written(transcript(model, samples, grammar))))
+        for way, pairs in ways.items():
+            heard = transcript(model, samples, way, most, len(said))
+            pairs.append((reference, written(heard)))
     return ways
 
 
@@ -164,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
             errors = total_word_errors(pairs)
             right = sum(said == heard for said, heard in pairs) / len(pairs)
             rates[way] = 100 * errors.rate
-            case = f"{args.most} digits, {name}, {way}"
+            case = f"up to {args.most} digits, {name}, {way}"
             compared: dict[str, Any] = {}
             if way != "open":
                 compared = {"rival": "open", "ratio": rates["open"] / max(rates[way], 1e-9)}

@@ -3,10 +3,11 @@
     python -m benchmarks.voice_activity            # both; a minute
     python -m benchmarks.voice_activity --quick
 
-Cost: microseconds of processor time per step of 32 ms and call, for so many calls stepped at once, on one thread, by
-Silero's network as we compute it (numpy), by the package's own TorchScript network, and by the
-energy detector; and what a silent step costs that the energy gate answers. Quality: digits said
-into silences of 0.25 to 2.5 s, at three loudnesses, over lines without noise and with it.
+Cost: microseconds of processor time per step of 32 ms and call, for so many calls stepped at once,
+on one thread, by Silero's network as we compute it (numpy), by the package's own TorchScript
+network, and by the energy detector; and what a silent step costs that the energy gate answers.
+Quality: digits said into silences of 0.25 to 2.5 s, at three loudnesses, over lines without noise
+and with it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ NOISES: tuple[float | None, ...] = (None, -70.0, -50.0)
 
 
 def seconds_of(run: Callable[[], object], rounds: int) -> float:
-    """The median of the processor time of ``run``, in seconds: what else runs here hardly counts."""
+    """The median processor time of ``run``, in seconds: what else runs here hardly counts."""
     run()
     taken = []
     for _ in range(rounds):

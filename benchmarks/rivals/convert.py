@@ -132,11 +132,11 @@ def _write_tokenizer(model: Whisper, folder: Path) -> None:
         return "".join(letters[byte] for byte in token)
 
     vocabulary = {written(token): rank for token, rank in ranks.items()}
-    merges = [
-        tuple(written(part) for part in _parts(token, ranks))
-        for token in sorted(ranks, key=ranks.__getitem__)
-        if len(token) > 1
-    ]
+    merges = []
+    for token in sorted(ranks, key=ranks.__getitem__):
+        if len(token) > 1:
+            left, right = _parts(token, ranks)
+            merges.append((written(left), written(right)))
     fast = FastTokenizer(BPE(vocab=vocabulary, merges=merges))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()

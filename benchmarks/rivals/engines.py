@@ -43,8 +43,7 @@ class Ours:
 
         torch.set_num_threads(threads)
         path = folder / "openai.pt" if folder.is_dir() else folder
-        more = {} if compute_type == "float32" else {"compute_type": compute_type}
-        self._model = load_model(str(path), device="cpu", **more)
+        self._model = load_model(str(path), device="cpu", compute_type=compute_type)
         self._context = context
 
     def window(self, samples: np.ndarray, tokens: int) -> list[int]:

@@ -31,7 +31,7 @@ Transcribe = Callable[[np.ndarray], str]
 
 
 def openai_whisper(folder: Path, threads: int) -> Transcribe:
-    """openai-whisper on ``openai.pt``: greedy, its own fallback, English."""
+    """openai-whisper on ``openai.pt``: greedy, without fallback, English."""
     import torch
     import whisper
 
@@ -40,8 +40,9 @@ def openai_whisper(folder: Path, threads: int) -> Transcribe:
 
     def transcribe(samples: np.ndarray) -> str:
         found = whisper.transcribe(
-            model, samples, language="en", fp16=False, condition_on_previous_text=False
-        )
+            model, samples, language="en", fp16=False, condition_on_previous_text=False,
+            temperature=0.0,
+        )  # fmt: skip
         return str(found["text"])
 
     return transcribe
@@ -58,7 +59,7 @@ def faster_whisper(folder: Path, threads: int, compute_type: str, workers: int) 
 
     def transcribe(samples: np.ndarray) -> str:
         segments, _ = model.transcribe(
-            samples, language="en", beam_size=1, condition_on_previous_text=False
+            samples, language="en", beam_size=1, condition_on_previous_text=False, temperature=0.0
         )
         return "".join(segment.text for segment in segments)
 
