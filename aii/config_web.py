@@ -142,8 +142,6 @@ class WebOptions:
         Raises:
             ConfigError: they do.
         """
-        if self.tls_key is not None and self.tls_cert is None:
-            raise ConfigError("--tls-key is given without --tls-cert; give the certificate too")
         if self.web and self.web_port == "none":
             raise ConfigError("--web true and --web-port none contradict each other; drop one")
 

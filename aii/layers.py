@@ -15,6 +15,8 @@ class Linear(nn.Linear):
     """A linear layer that computes in the dtype of its input, whatever its weights are kept in."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dtype == x.dtype:
+            return F.linear(x, self.weight, self.bias)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype), bias)
 
@@ -31,6 +33,8 @@ class LayerNorm(nn.LayerNorm):
     """Layer normalisation in float32, given back in the dtype of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == self.weight.dtype == torch.float32:
+            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         weight, bias = self.weight.float(), self.bias.float()
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 

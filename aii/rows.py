@@ -19,7 +19,7 @@ class Rows:
     """Places for rows.
 
     Attributes:
-        keys, values: for each decoder layer (places, heads, capacity, width).
+        kv: for each decoder layer (places, 2, heads, capacity, width), keys before values.
         capacity: most tokens of a row.
 
     Args:
@@ -43,14 +43,13 @@ class Rows:
         self._free: list[int] = []
         self._taken: set[int] = set()
         self.capacity = capacity
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
+        self.kv: list[Tensor] = []
         self._grow(max(places, 1))
 
     @property
     def places(self) -> int:
         """Rows that there is memory for."""
-        return self.keys[0].shape[0]
+        return self.kv[0].shape[0]
 
     @property
     def taken(self) -> int:
@@ -60,7 +59,7 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """Bytes of memory set apart."""
-        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.kv)
 
     def take(self, count: int) -> list[int]:
         """Places for ``count`` more rows, the lowest that are free."""
@@ -76,30 +75,28 @@ class Rows:
             self._taken.remove(row)
             heapq.heappush(self._free, row)
             if spoilt:  # a masked key counts nothing, unless it is not a number
-                for tensor in (*self.keys, *self.values):
+                for tensor in self.kv:
                     tensor[row].zero_()
 
     def copy(self, source: int, target: int, begin: int, end: int) -> None:
         """Copy tokens ``begin`` to ``end`` of one row into another."""
-        for tensor in (*self.keys, *self.values):
-            tensor[target, :, begin:end] = tensor[source, :, begin:end]
+        for tensor in self.kv:
+            tensor[target, :, :, begin:end] = tensor[source, :, :, begin:end]
 
     def _grow(self, places: int) -> None:
         """Make memory for ``places`` rows, and move what is in use there."""
         layers, heads, capacity, width = self._shape
-        shape = (2, layers, places, heads, capacity, width)
-        old, before = (self.keys, self.values), self.places if self.keys else 0
-        store = _zeros(shape, self._device, self._dtype)
-        self.keys, self.values = list(store[0]), list(store[1])
-        for new, held in zip((self.keys, self.values), old, strict=True):
-            for layer, tensor in enumerate(held):
-                for row in self._taken:
-                    new[layer][row] = tensor[row]
+        old, before = self.kv, self.places if self.kv else 0
+        store = zeros((layers, places, 2, heads, capacity, width), self._device, self._dtype)
+        self.kv = list(store)
+        for new, held in zip(self.kv, old, strict=bool(old)):
+            for row in self._taken:
+                new[row] = held[row]
         for row in range(before, places):
             heapq.heappush(self._free, row)
 
 
-def _zeros(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+def zeros(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Zeros; on a CPU memory that is not there before it is used."""
     if device.type != "cpu":
         return torch.zeros(*shape, device=device, dtype=dtype)

@@ -33,7 +33,7 @@ STOP_SECONDS = 30.0
 def server(model: str, log: IO[str]) -> Iterator[tuple[str, int]]:
     """A server of our own on a free port; gives its address, and stops it at the end."""
     command = [sys.executable, str(ROOT / "aii_server.py"), "--port", "0", "--model", model]
-    command += ["--language", "en", "--reply", "jsonl"]
+    command += ["--language", "en", "--reply", "jsonl", "--vad", "auto"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=log, stderr=subprocess.PIPE, text=True, errors="replace"
     )

@@ -245,7 +245,10 @@ def _ffmpeg(source: str, name: str, rate: int, bounds: Bounds | None = None) -> 
     command += ["-f", "s16le", "-ac", "1", "-acodec", "pcm_s16le", "-ar", str(rate), "-"]
     try:
         done = subprocess.run(
-            command, capture_output=True, check=False, timeout=bounds and bounds.patience
+            command,
+            capture_output=True,
+            check=False,
+            timeout=None if bounds is None else bounds.patience,
         )
     except FileNotFoundError:
         raise AudioError(f"cannot decode {name} without ffmpeg; install it") from None

@@ -11,59 +11,19 @@ import socket
 import subprocess
 import sys
 import threading
-import types
-from pathlib import Path
 
 import pytest
+from serve_rig import ROOT, WAIT, Server, free_port, in_process, send
 from server_rig import polls
 
+from aii.cli import parts
 from aii.cli import serve as command
+from aii.cli.calls import call_settings
 from aii.config import ServerConfig
 from aii.errors import ConfigError
 from aii.resources import asset
 from aii.servers.lifecycle import Signals
 from aii.sinks.base import LineSink
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-WAIT = 60
-ANNOUNCE = command._announce
-
-
-class Server:
-    """A server process on a free port."""
-
-    def __init__(self, *flags: str, script: tuple[str, ...] = ("aii_server.py",)) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *script, "--port", "0", "--threads", "1", *flags],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.said: list[str] = []
-        assert self.process.stderr is not None
-        self._killer = threading.Timer(2 * WAIT, self.process.kill)
-        self._killer.start()
-        for line in self.process.stderr:
-            self.said.append(line)
-            if found := re.search(r"listening on (127\.0\.0\.1):(\d+)$", line):
-                self.address = (found[1], int(found[2]))
-                return
-        raise AssertionError("".join(self.said))
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal; exit code, stdout and the rest of stderr."""
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=WAIT)
-        self._killer.cancel()
-        return self.process.returncode, out, err
-
-
-def send(address: tuple[str, int], data: bytes) -> str:
-    with socket.create_connection(address, timeout=WAIT) as client:
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-        reply = b""
-        while piece := client.recv(65536):
-            reply += piece
-    return reply.decode()
 
 
 def test_the_script_serves_a_call_and_stops_on_sigterm(tmp_path):
@@ -130,27 +90,14 @@ def test_help_is_help(capsys):
     assert "--reply" in capsys.readouterr().out
 
 
-def in_process(monkeypatch, *flags: str):
-    """Run ``serve`` here, stopped as soon as it listens; the server that ran."""
-    ran = []
-
-    def announce(config, model, server):
-        ANNOUNCE(config, model, server)
-        ran.append(server)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(command, "_announce", announce)
-    assert command.main(["--port", "0", *flags]) == 0
-    return ran[0]
-
-
 def test_it_starts_and_stops_in_this_process_too(monkeypatch, tmp_path, capsys):
     path = tmp_path / "e.jsonl"
-    server = in_process(monkeypatch, "--jsonl", str(path), "--audio-context", "auto",
-                        "--max-calls", "100000")  # fmt: skip
-    assert server.address[1] > 0
+    listeners = in_process(monkeypatch, "--jsonl", str(path), "--audio-context", "auto",
+                           "--max-calls", "100000")  # fmt: skip
+    (line,) = listeners.lines()
+    assert re.fullmatch(r"listening on 127\.0\.0\.1:[1-9]\d*", line)
     assert path.read_text() == ""
-    assert f"listening on 127.0.0.1:{server.address[1]}\n" in capsys.readouterr().err
+    assert f"aii: {line}\n" in capsys.readouterr().err
     in_process(monkeypatch, "--jsonl", "-")
 
 
@@ -171,17 +118,26 @@ def test_an_ipv6_address_is_written_in_brackets(monkeypatch, capsys):
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("this machine has no IPv6")
-    server = in_process(monkeypatch, "--host", "::1")
-    assert f"aii: listening on [::1]:{server.address[1]}\n" in capsys.readouterr().err
+    listeners = in_process(monkeypatch, "--host", "::1", "--web", "--web-port", "0")
+    web, tcp = listeners.lines()
+    assert web.startswith("web on http://[::1]:")
+    assert f"aii: {tcp}\n" in capsys.readouterr().err
+    assert tcp.startswith("listening on [::1]:")
 
 
-def test_an_address_that_others_can_reach_is_warned_of_in_one_line(caplog, capsys):
-    model = types.SimpleNamespace(device="cpu")
-    for host, lines in (("127.0.0.1", 0), ("0.0.0.0", 1), ("::", 1)):
+def test_an_address_that_others_can_reach_is_warned_of_in_one_line(monkeypatch, caplog):
+    def said(*flags: str) -> list[str]:
         caplog.clear()
-        server = types.SimpleNamespace(address=(host, 1))
-        ANNOUNCE(ServerConfig(model="x"), model, server)
-        assert [("no access control" in r.message) for r in caplog.records] == [True] * lines
+        in_process(monkeypatch, *flags)
+        return [r.message for r in caplog.records if "can be reached" in r.message]
+
+    assert said("--web", "--web-port", "0") == []
+    both = said("--host", "0.0.0.0", "--web", "--web-port", "0")
+    assert "there is no access control on this port" in both[0]
+    assert "asks for no token; give one with --token" in both[1]
+    one = said("--web", "--web-port", "0", "--web-host", "0.0.0.0", "--token", "long-enough")
+    assert one == []
+    assert any("is not encrypted; give it --tls-cert" in r.message for r in caplog.records)
 
 
 def test_the_work_of_the_server_is_one_line_at_its_end(monkeypatch, caplog):
@@ -231,11 +187,6 @@ def test_a_signal_to_a_process_that_starts_ends_it_well(number):
     assert process.returncode == 0, err
     assert "Traceback" not in err
     assert "listening" not in err
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def test_a_reader_of_stderr_who_never_reads_holds_up_nothing(tmp_path):
@@ -320,23 +271,37 @@ def test_an_events_file_that_cannot_be_written_is_told():
         command.serve(ServerConfig(jsonl="/no/such/dir/x"))
 
 
-def test_an_english_model_is_not_asked_for_german(monkeypatch, tiny_model):
-    class English:
-        is_multilingual = False
+class Model:
+    """What the command asks of a model before anything is decoded."""
 
-    monkeypatch.setattr("aii.checkpoints.load_model", lambda *args, **kw: English())
-    with pytest.raises(ConfigError, match="English only"):
-        command._model(ServerConfig(language="de"))
-    assert command._model(ServerConfig())[0] == "en"
+    device = "cpu"
+    num_languages = 99
+
+    def __init__(self, *, multilingual: bool, language: str | None = None) -> None:
+        self.is_multilingual = multilingual
+        self.metadata = {} if language is None else {"language": language}
+
+
+def loaded(monkeypatch, model: Model, **options):
+    """The model in service, as it would be loaded."""
+    monkeypatch.setattr("aii.checkpoints.load_model", lambda *args, **kw: model)
+    monkeypatch.setattr(parts, "_engine", lambda config, model: None)
+    config = ServerConfig(model="m", **options)
+    return parts._models(config, call_settings(config)).current
+
+
+def test_an_english_model_is_not_asked_for_german(monkeypatch):
+    model = Model(multilingual=False)
+    with pytest.raises(ConfigError, match="^model m: the model knows English only"):
+        loaded(monkeypatch, model, language="de")
+    with pytest.raises(ConfigError, match="does not translate"):
+        loaded(monkeypatch, model, task="translate")
+    assert loaded(monkeypatch, model).language == "en"
 
 
 def test_a_model_of_one_language_is_not_asked_for_another(monkeypatch):
-    class OneLanguage:
-        is_multilingual = True
-        metadata = {"language": "en"}
-
-    monkeypatch.setattr("aii.checkpoints.load_model", lambda *args, **kw: OneLanguage())
-    with pytest.raises(ConfigError, match="^model m knows en only; leave --language as it is"):
-        command._model(ServerConfig(model="m", language="de"))
+    model = Model(multilingual=True, language="en")
+    with pytest.raises(ConfigError, match="^model m: the model knows English only; leave the lang"):
+        loaded(monkeypatch, model, language="de")
     for language in (None, "en", "English"):
-        assert command._model(ServerConfig(language=language))[0] == "en"
+        assert loaded(monkeypatch, model, language=language).language == "en"

@@ -1,0 +1,125 @@
+"""Keys and values of encoded audio, for cross-attention: computed once for each window.
+
+Windows of one length stand side by side in shared memory, so that the rows that decode over them
+can look at all of them in one product; a longer or a lonely window is read by itself. Nothing is
+padded and nothing is copied for a token.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .rows import zeros
+
+SHELF_BYTES = 64 << 20
+"""Memory of windows side by side; those of a large model stand alone."""
+
+SHELF_PLACES = 16
+"""Windows side by side at most."""
+
+EMPTY_SHELVES = 4
+"""Shelves without a window that are kept for later ones."""
+
+Layer = tuple[Tensor, Tensor]
+
+
+@dataclass(eq=False)
+class Shelf:
+    """Room for windows of one length.
+
+    Attributes:
+        frames: their length.
+        layers: for each decoder layer keys and values, each (places, heads, frames, width).
+        free: places without a window.
+    """
+
+    frames: int
+    layers: list[Layer]
+    free: list[int]
+
+    @property
+    def places(self) -> int:
+        """Windows that there is room for."""
+        return len(self.layers[0][0])
+
+    @property
+    def empty(self) -> bool:
+        """Whether no window is there."""
+        return len(self.free) == self.places
+
+
+@dataclass(eq=False)
+class Heard:
+    """What one decode listens to.
+
+    Attributes:
+        layers: for each decoder layer keys and values (A, heads, S, width) of A audios.
+        shelf: where a single one stands, None for several.
+        place: where on the shelf.
+    """
+
+    layers: list[Layer]
+    shelf: Shelf | None = None
+    place: int = 0
+
+
+class Shelves:
+    """The windows of many decodes.
+
+    Args:
+        shape: layers, heads and width of a head.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._shape = shape
+        self._device = device
+        self._dtype = dtype
+        self._shelves: list[Shelf] = []
+
+    @property
+    def shelves(self) -> Sequence[Shelf]:
+        """All that there are."""
+        return tuple(self._shelves)
+
+    def put(self, layers: Sequence[Layer]) -> Heard:
+        """Keep keys and values (A, heads, S, width) of each layer until they are taken away."""
+        if len(layers[0][0]) > 1:
+            return Heard([(k.contiguous(), v.contiguous()) for k, v in layers])
+        shelf = self._shelf(layers[0][0].shape[2])
+        place = heapq.heappop(shelf.free)
+        own = slice(place, place + 1)
+        for kept, (keys, values) in zip(shelf.layers, layers, strict=True):
+            kept[0][own], kept[1][own] = keys, values
+        return Heard([(k[own], v[own]) for k, v in shelf.layers], shelf, place)
+
+    def take_away(self, heard: Heard) -> None:
+        """The decode has left."""
+        shelf = heard.shelf
+        if shelf is None:
+            return
+        heapq.heappush(shelf.free, heard.place)
+        empty = [one for one in self._shelves if one.empty]
+        if len(empty) > EMPTY_SHELVES:
+            self._shelves.remove(empty[0])
+
+    def _shelf(self, frames: int) -> Shelf:
+        """One with room for a window of this length."""
+        for shelf in self._shelves:
+            if shelf.frames == frames and shelf.free:
+                return shelf
+        layers, heads, width = self._shape
+        size = torch.empty((), dtype=self._dtype).element_size()
+        bytes_each = 2 * layers * heads * frames * width * size
+        places = min(max(SHELF_BYTES // max(bytes_each, 1), 1), SHELF_PLACES)
+        shape = (layers, 2, places, heads, frames, width)
+        store = zeros(shape, self._device, self._dtype)
+        shelf = Shelf(frames, [(k, v) for k, v in store], list(range(places)))
+        self._shelves.append(shelf)
+        return shelf
