@@ -115,37 +115,6 @@ def test_strange_notes(checkpoint: dict[str, Any], tmp_path: Path, notes: Any) -
     assert "'aii'" in message_of(tmp_path / "n.pt")
 
 
-@pytest.mark.parametrize(
-    "note, expected",
-    [
-        ({"language": "klingon"}, "note 'language' is 'klingon'; it must be a language's code"),
-        ({"language": "English"}, "note 'language' is 'English'"),
-        ({"language": 5}, "note 'language' is 5"),
-        ({"audio_context": "long"}, "note 'audio_context' is 'long'; it must be 'full', 'auto' or"),
-        ({"audio_context": True}, "note 'audio_context' is True"),
-        ({"audio_context": -1.0}, "note 'audio_context' is -1.0"),
-        ({"audio_context": None}, "note 'audio_context' is None"),
-    ],
-)
-def test_notes_that_make_no_sense(
-    checkpoint: dict[str, Any], tmp_path: Path, note: dict[str, Any], expected: str
-) -> None:
-    torch.save(checkpoint | {"aii": note}, tmp_path / "n.pt")
-    assert expected in message_of(tmp_path / "n.pt")
-    with pytest.raises(CheckpointError, match="note"):
-        describe(tmp_path / "n.pt")
-
-
-@pytest.mark.parametrize(
-    "note", [{"language": None}, {"audio_context": 7.5}, {"audio_context": "5"}]
-)
-def test_notes_that_make_sense(
-    checkpoint: dict[str, Any], tmp_path: Path, note: dict[str, Any]
-) -> None:
-    torch.save(checkpoint | {"aii": note}, tmp_path / "n.pt")
-    assert load_model(str(tmp_path / "n.pt")).metadata == note
-
-
 class Hostile:
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return os.system, ("touch executed",)

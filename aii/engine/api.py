@@ -28,7 +28,7 @@ class Engine(Protocol):
         """
 
     def cancel(self, call_id: str) -> int:
-        """Withdraw all waiting requests of a call; how many there were."""
+        """Withdraw all requests of a call, waiting or being decoded; how many there were."""
 
     def stats(self) -> dict[str, float]:
         """Counters and gauges by name, for logs and metrics."""
@@ -36,6 +36,6 @@ class Engine(Protocol):
     def close(self, timeout: float = 0.0) -> bool:
         """Take nothing more; finish what waits within ``timeout`` seconds and fail the rest.
 
-        Returns whether the engine has come to rest; a decode cannot be interrupted, so after a
-        short timeout one may still be running.
+        Returns whether the engine has come to rest; a step of the network cannot be interrupted, so
+        after a short timeout one may still be running.
         """

@@ -10,6 +10,15 @@ RECENT = 200
 SPAN = 10.0
 """Seconds that say how busy the engine is."""
 
+FULL_ABOVE = 0.95
+"""Load from which on late answers mean that there is no room for more calls."""
+
+ROOM_BELOW = 0.85
+"""Load below which there is room again, whatever was late."""
+
+KEPT = 0.95
+"""Share of the answers that must come within the objective."""
+
 
 class Record:
     """Counters and gauges of one engine.
@@ -21,6 +30,8 @@ class Record:
     were encoded. ``late``: answers later than the objective. Over the last answers:
     ``latency_p50`` and ``latency_p95`` in seconds from submission, and ``within``, the share not
     late (1 while there are none). ``load``: share of the last seconds in which the engine worked.
+    ``full``: 1 while it works nearly all the time and more than one answer in twenty is late, so
+    that more calls would be at the cost of those there are.
 
     Args:
         objective: seconds from submission within which answers should come.
@@ -45,6 +56,7 @@ class Record:
         )
         self._latencies: deque[tuple[float, bool]] = deque(maxlen=RECENT)
         self._work: deque[tuple[float, float]] = deque()
+        self._full = False
 
     def count(self, name: str, number: int = 1) -> None:
         """``number`` more of ``name``."""
@@ -88,10 +100,25 @@ class Record:
         self._forget(now)
         return min(sum(end - max(begin, now - SPAN) for begin, end in self._work) / SPAN, 1.0)
 
+    @property
+    def within(self) -> float:
+        """Share of the last answers that came within the objective; 1 while there are none."""
+        if not self._latencies:
+            return 1.0
+        return 1.0 - sum(late for _, late in self._latencies) / len(self._latencies)
+
+    def full(self, now: float) -> bool:
+        """Whether more calls would be at the cost of those there are."""
+        load, kept = self.load(now), self.within >= KEPT
+        if load < ROOM_BELOW or kept:
+            self._full = False
+        elif load >= FULL_ABOVE:
+            self._full = True
+        return self._full
+
     def stats(self, now: float) -> dict[str, float]:
         """Everything by name."""
         latencies = sorted(latency for latency, _ in self._latencies)
-        late = sum(late for _, late in self._latencies)
         last = len(latencies) - 1
         return {
             **self._counts,
@@ -99,5 +126,6 @@ class Record:
             "load": self.load(now),
             "latency_p50": latencies[round(0.5 * last)] if latencies else 0.0,
             "latency_p95": latencies[round(0.95 * last)] if latencies else 0.0,
-            "within": 1.0 - late / len(latencies) if latencies else 1.0,
+            "within": self.within,
+            "full": float(self.full(now)),
         }
