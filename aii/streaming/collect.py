@@ -41,6 +41,9 @@ ENDPOINTS = ("endpoint", "flush", "hangup")
 
 LONGEST_NAME = 100
 
+BEAMS = 5
+"""Answers are short, so looking at several costs little."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -158,6 +161,8 @@ class Collector:
             "constraint": self._constraint,
             "initial_prompt": "",
             "temperatures": (0.0,),
+            "beam_size": BEAMS,
+            "without_timestamps": True,  # in noise, they end an answer before it began
             "word_timestamps": True,
             # Within a grammar nearly every text is likely, so it says nothing against silence.
             "logprob_threshold": None,
