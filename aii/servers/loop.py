@@ -1,8 +1,8 @@
 """One thread that drives all calls: whose socket has something, who was rung, whose time has come.
 
 A thread per call costs more than the call: at 1,000 live calls its wake-ups and the hand-overs of
-Python's lock took four cores, this loop a third of one (``benchmarks/LOG.md``). What a call does
-when it is stepped must therefore never block, and an error of one must not reach another.
+Python's lock took four cores, this loop less than half of one (``benchmarks/LOG.md``). What a call
+does when it is stepped must therefore never block, and an error of one must not reach another.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ class _Link:
         self._shaken = False
         self._to_plain = bytearray()
         self._to_raw = bytearray()
+        self._gone = False  # nothing can be sent to the client any more
         self._client_done = False  # it sends no more,
         self._told_plain = False  # and the plain side knows
         self._server_done = False  # we send no more,
@@ -69,8 +70,10 @@ class _Link:
     def move(self) -> None:
         """Pass on whatever can be passed on.
 
+        A client that breaks off has ended its call: what came before still goes on.
+
         Raises:
-            OSError: one of the sides is gone, or the client speaks no TLS.
+            OSError: the near side is gone, or the client never introduced itself in TLS.
         """
         self._from_client()
         self._from_plain()
@@ -84,7 +87,12 @@ class _Link:
 
     def _from_client(self) -> None:
         while not self._client_done and len(self._to_plain) < HELD:
-            data = _receive(self.raw)
+            try:
+                data = _receive(self.raw)
+            except OSError:
+                if not self._shaken:
+                    raise
+                self._gone, data = True, b""
             if data is None:
                 break
             if data:
@@ -137,7 +145,15 @@ class _Link:
         self._to_raw += self._out.read()
 
     def _flush(self) -> None:
-        _send(self.raw, self._to_raw)
+        if not self._gone:
+            try:
+                _send(self.raw, self._to_raw)
+            except OSError:
+                if not self._shaken:
+                    raise
+                self._gone = True  # but what it sent may still be there to read
+        if self._gone:
+            self._to_raw.clear()
         if not self._server_done:
             _send(self.plain, self._to_plain)
         else:

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 
 import pytest
@@ -102,6 +103,15 @@ def test_a_client_that_breaks_off_is_the_end_of_its_call(rig, trust):
         lambda events: any(e.call_id == "broken" and e.type == "ended" for e in events)
     )
     assert rig.listener.text("broken") == spoken(speech(2))
+
+
+def test_what_came_before_a_reset_is_heard(rig, trust):
+    client = Client(tcp(rig), trust)
+    client.send(b"cut\r" + slin(speech(3)))
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.sock.close()
+    rig.listener.wait(lambda events: any(e.call_id == "cut" and e.type == "ended" for e in events))
+    assert rig.listener.text("cut") == spoken(speech(3))
 
 
 def test_a_websocket_by_tls(rig, trust):
