@@ -3,7 +3,7 @@
 A result is one JSON object per line on standard output::
 
     {"benchmark": "decode_speed", "case": "tiny", "metric": "latency", "value": 81.2, "unit": "ms",
-     "rival": "openai-whisper", "ratio": 0.24}
+     "rival": "openai-whisper", "ratio": 4.1}
 
 ``rival`` and ``ratio`` are there for comparisons only. ``ratio`` is ours over the rival's for what
 should be high, and the rival's over ours for what should be low: above 1 is good for us.

@@ -83,7 +83,9 @@ def draw(rows: Rows, path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(9, 5.5), constrained_layout=True)
     colours = {"window": "tab:blue", "local-agreement": "tab:orange", "alignatt": "tab:green"}
     for (case, rival), figures in rows.items():
-        if "final mean" not in figures:
+        if figures.get("word error rate") is None:
+            continue
+        if figures.get("final mean") is None:
             axes.axhline(figures["word error rate"], color="grey", linestyle=":", linewidth=1)
             axes.annotate(case, (1, figures["word error rate"]), xycoords=("axes fraction", "data"),
                           ha="right", va="bottom", fontsize=7, color="grey")  # fmt: skip
