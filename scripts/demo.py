@@ -67,9 +67,9 @@ def line_of(event: dict[str, Any]) -> str | None:
     text = " ".join(event.get("text", "").split())
     if event["type"] == "partial":
         return f"  {event['end']:5.1f} s  ... {text}"
-    if event["type"] == "final":
+    if event["type"] == "final" and text:
         return f"  {event['start']:5.1f} - {event['end']:.1f} s  {text}"
-    if event["type"] == "skipped":
+    if event["type"] == "skipped" and event["reason"] != "silence":
         return f"  {event['end']:5.1f} s  (skipped: {event['reason']})"
     return None
 

@@ -276,6 +276,7 @@ class Model:
 
     device = "cpu"
     num_languages = 99
+    compute_type = "float32"
 
     def __init__(self, *, multilingual: bool, language: str | None = None) -> None:
         self.is_multilingual = multilingual
