@@ -154,8 +154,11 @@ def test_flushes_between_words_lose_and_double_nothing(policy, seed, flushes, pi
     events += session.finish("eof") + answer(session, hear=small)
     assert text(events) == spoken(samples)
     reasons = [event.reason for event in events if isinstance(event, Final)]
-    ends = {round(e.end * S) for e in events if isinstance(e, Final) and e.reason == "flush"}
-    assert ends == {mark for mark in marks if mark >= FRAME} - {len(samples)}
+    finals = [event for event in events if isinstance(event, Final)]
+    wanted = {mark for mark in marks if mark >= FRAME} - {len(samples)}
+    # A window that is full just where the flush is has its own reason.
+    assert wanted <= {round(e.end * S) for e in finals}
+    assert {round(e.end * S) for e in finals if e.reason == "flush"} <= wanted
     assert reasons[-1] in ("hangup", "reset")
 
 
