@@ -1,6 +1,6 @@
 """Voice activity for all calls of a server: one thread that steps the detector.
 
-Requests gather for a few milliseconds and go through the detector together, which costs a sixth of
+Requests gather for a few milliseconds and go through the detector together, which costs a ninth of
 what they cost one by one. The more calls there are, the more come together by themselves.
 """
 
