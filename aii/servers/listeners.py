@@ -83,7 +83,6 @@ class Listeners:
     ) -> None:
         context = _context(config)
         tcp_context = context if config.tls in ("both", "tcp") else None
-        self._bell = Bell()
         self._stopping = False
         self.failure = ""
         self._tcp: list[tuple[str, TcpServer]] = []
@@ -113,6 +112,7 @@ class Listeners:
                 context=tcp_context,
             )
             self._tcp.append(("TLS listening on" if tcp_context else "listening on", server))
+        self._bell = Bell()  # last: a port that is taken must leave nothing open
 
     def lines(self) -> list[str]:
         """What listens where, a line each; scripts read the port from the last one."""
