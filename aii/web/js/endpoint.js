@@ -10,9 +10,17 @@ export class Endpoint {
   constructor(path, { onUpdate, onState }) {
     this.onState = onState;
     this.failed = false;
+    this.early = []; // samples from before the connection was there
     this.socket = new WebSocket(socketUrl(path));
     this.socket.binaryType = "arraybuffer";
-    this.socket.onopen = () => onState("live");
+    this.opened = new Promise((done) => {
+      this.settle = done;
+    });
+    this.socket.onopen = () => {
+      this.flush();
+      this.settle();
+      onState("live");
+    };
     this.socket.onmessage = ({ data }) => {
       let update;
       try {
@@ -25,6 +33,7 @@ export class Endpoint {
       return onUpdate(update);
     };
     this.socket.onclose = ({ code, reason }) => {
+      this.settle();
       this.closed?.();
       if (this.failed) return;
       if (code === 1000) onState("ended"); // by the server, politely
@@ -41,20 +50,26 @@ export class Endpoint {
       this.fail("The network is too slow: 30 s of audio wait to be sent.");
       return false;
     }
-    for (const piece of [...(this.early ?? []), samples]) this.socket.send(littleEndian(piece));
-    this.early = null;
+    this.socket.send(littleEndian(samples));
     return true;
+  }
+
+  flush() {
+    for (const piece of this.early.splice(0)) this.socket.send(littleEndian(piece));
   }
 
   // What is said while the connection is made is not lost.
   keep(samples) {
-    this.early = [...(this.early ?? []), samples];
-    if (this.early.length * samples.length * 4 > MOST_WAITING) this.fail("The server does not answer.");
+    this.early.push(samples);
+    const held = this.early.reduce((bytes, piece) => bytes + piece.byteLength, 0);
+    if (held > MOST_WAITING) this.fail("The server does not answer.");
     return !this.failed;
   }
 
   /** The audio is over: ask for the last words, and close once they have come. */
   async end() {
+    if (this.failed || this.ending) return;
+    await this.opened; // what was said before is still to be sent
     if (this.failed || this.ending) return;
     this.ending = true;
     if (this.socket.readyState === WebSocket.OPEN) {

@@ -39,6 +39,7 @@ export class MicrophoneView {
     this.series = { standard: emptySeries(), optimized: emptySeries() };
     this.texts = { standard: "", optimized: "" };
     this.heard = 0; // samples sent
+    this.early = []; // samples from before the endpoints were there
   }
 
   get seconds() {
@@ -85,6 +86,7 @@ export class MicrophoneView {
     }
     this.endpoints = Object.fromEntries(NAMES.map((endpoint) => [endpoint, this.connect(endpoint)]));
     this.state = "running";
+    for (const samples of this.early.splice(0)) this.samples(samples);
     this.devices();
     this.render();
   }
@@ -100,7 +102,13 @@ export class MicrophoneView {
   }
 
   samples(samples) {
-    if (this.state !== "running" || samples.length === 0) return;
+    if (samples.length === 0) return;
+    if (this.state === "starting") {
+      this.early.push(samples); // the device is faster than we are
+      return;
+    }
+    if (this.state === "idle") return;
+    // While it is "ending", what the device still had comes before the endpoints are told.
     this.heard += samples.length;
     for (const name of NAMES) this.endpoints[name].send(samples);
     let power = 0;
