@@ -34,6 +34,11 @@ COLUMNS = (
 )
 """Head, metric, and how it is written."""
 
+COLOURS = {"window": "tab:blue", "local-agreement": "tab:orange", "alignatt": "tab:green"}
+
+LEAST = 0.1
+"""Seconds; the plot shows no less."""
+
 Rows = dict[tuple[str, str], dict[str, float]]
 """(case, rival or "") -> metric -> value."""
 
@@ -73,35 +78,41 @@ def about(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Errors over latency: a point per case at the mean, a line up to the 95th percentile."""
+    """Errors over latency: a numbered point per case at the mean, a line to the 95th percentile."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     matplotlib.rcParams["svg.hashsalt"] = NAME  # the same figures give the same file
-    figure, axes = pyplot.subplots(figsize=(9, 5.5), constrained_layout=True)
-    colours = {"window": "tab:blue", "local-agreement": "tab:orange", "alignatt": "tab:green"}
+    figure, axes = pyplot.subplots(figsize=(11, 5.5), constrained_layout=True)
+    number = 0
     for (case, rival), figures in rows.items():
-        if figures.get("word error rate") is None:
+        y = figures.get("word error rate")
+        if y is None:
             continue
         if figures.get("final mean") is None:
-            axes.axhline(figures["word error rate"], color="grey", linestyle=":", linewidth=1)
-            axes.annotate(case, (1, figures["word error rate"]), xycoords=("axes fraction", "data"),
-                          ha="right", va="bottom", fontsize=7, color="grey")  # fmt: skip
+            style = "--" if "," in case else ":"
+            axes.axhline(y, color="grey", linestyle=style, linewidth=1, label=case)
             continue
-        colour = next((c for name, c in colours.items() if case.startswith(name)), "black")
-        x, y = figures["final mean"], figures["word error rate"]
-        axes.plot([x, figures["final p95"]], [y, y], color=colour, linewidth=1, alpha=0.4)
-        axes.plot([x], [y], "x" if rival else "o", color=colour)
+        number += 1
+        colour = next((c for name, c in COLOURS.items() if case.startswith(name)), "black")
+        x, end = (max(figures[metric], LEAST) for metric in ("final mean", "final p95"))
         name = f"{rival}: {case}" if rival else case
-        axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
-    axes.set_xscale("symlog", linthresh=1.0)
-    axes.set_xlabel("seconds from the end of a word to its final: mean, line to 95 % (log above 1)")
+        axes.plot([x, end], [y, y], color=colour, linewidth=1, alpha=0.4)
+        axes.plot([x], [y], "X" if rival else "o", color=colour, ms=9, label=f"{number}  {name}")
+        axes.annotate(str(number), (x, y), xytext=(0, 7), textcoords="offset points", ha="center",
+                      fontsize=8)  # fmt: skip
+    axes.set_xscale("log")
+    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("seconds from the end of a word to its final: mean, and line to 95 % of them")
     axes.set_ylabel("word error rate (%)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    figure.savefig(path, metadata={"Date": None})
+    figure.legend(loc="outside right upper", fontsize=8)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
 
 
