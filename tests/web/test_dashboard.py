@@ -277,6 +277,24 @@ def check_search(page: Browser) -> None:
     page.wait(lambda: "call-live" in page.text("#list"), "all calls again")
 
 
+def test_a_click_in_the_list_while_words_come(dashboard: Browser, server: LiveServer) -> None:
+    """The button that is pressed is still there when it is let go."""
+    page = dashboard
+    call = Call(server, "call-pressed")
+    try:
+        call.send((0, 1.2))
+        page.wait(lambda: page.all('#list [data-name="call-pressed"]'), "the call")
+        button = page.one('#list [data-name="call-pressed"]')
+        before = page.text('#list [data-name="call-pressed"] .words')
+        call.send((1.2, 8.0))
+        page.wait(lambda: page.text('#list [data-name="call-pressed"] .words') != before, "words")
+        button.click()  # raises if it is not the same any more
+        page.wait(lambda: page.text("#detail-title") == "call-pressed", "the call beside it")
+    finally:
+        call.end()
+    page.wait(lambda: page.text("#detail .state") == "Ended", "the end")
+
+
 def test_two_legs_side_by_side(dashboard: Browser, server: LiveServer) -> None:
     from websockets.sync.client import connect
 
@@ -298,10 +316,8 @@ def test_two_legs_side_by_side(dashboard: Browser, server: LiveServer) -> None:
     assert page.text(".legs") == "caller callee"
     for column in (0, 1):
         page.wait(lambda c=column: page.all(f".row.final.leg-{c} .word"), f"words of leg {column}")
-    lefts = [
-        page.run("return arguments[0].getBoundingClientRect().left", page.one(f".leg-{i} p"))
-        for i in (0, 1)
-    ]
+    left = "return document.querySelector(arguments[0]).getBoundingClientRect().left"
+    lefts = [page.run(left, f".leg-{column} p") for column in (0, 1)]
     assert lefts[1] > lefts[0] + 200
     for theme in THEMES:
         page.look(**WIDE, theme=theme)

@@ -14,6 +14,7 @@ export class ListView {
     this.list = byId("list");
     this.search = byId("search");
     this.shown = [];
+    this.items = new Map(); // name -> list item: they stay, so that no click meets one that is gone
     this.chosen = null;
     this.loaded = false;
     this.draw = onNextFrame(() => this.render());
@@ -43,13 +44,22 @@ export class ListView {
     const all = conversations(this.state);
     const wanted = this.terms;
     this.shown = all.filter((conv) => matches(wanted, searchable(conv)));
-    const focused = document.activeElement?.closest?.("#list button")?.dataset.name;
-    this.list.replaceChildren(...this.shown.map((conv) => this.item(conv, wanted)));
-    if (focused !== undefined) this.button(focused)?.focus();
+    this.place(this.shown.map((conv) => this.item(conv, wanted)));
     setText(byId("list-note"), this.note(all, wanted));
     const live = all.filter((conv) => conv.live).length;
     byId("live-count").hidden = live === 0;
     byId("live-count").replaceChildren(String(live), el("span", { class: "unseen" }, " live"));
+  }
+
+  /** Put the items into this order, moving none that stands right. */
+  place(items) {
+    const wanted = new Set(items);
+    for (const item of [...this.list.children]) if (!wanted.has(item)) item.remove();
+    const names = new Set(this.shown.map((conv) => conv.name));
+    for (const name of this.items.keys()) if (!names.has(name)) this.items.delete(name);
+    items.forEach((item, i) => {
+      if (this.list.children[i] !== item) this.list.insertBefore(item, this.list.children[i] ?? null);
+    });
   }
 
   note(all, wanted) {
@@ -64,24 +74,26 @@ export class ListView {
   }
 
   item(conv, wanted) {
+    const { name } = conv;
+    if (!this.items.has(name)) {
+      const made = el("button", { data: { name }, on: { click: () => this.onChoose(name) } });
+      this.items.set(name, el("li", {}, made));
+    }
+    const item = this.items.get(name);
+    const button = item.firstChild;
     const words = snippet(conv, wanted);
     const dot = ["dot", conv.live && "live", conv.speaking && "speaking"].filter(Boolean).join(" ");
-    const button = el(
-      "button",
-      {
-        data: { name: conv.name },
-        "aria-current": conv.name === this.chosen ? "true" : "false",
-        on: { click: () => this.onChoose(conv.name) },
-      },
+    button.setAttribute("aria-current", String(name === this.chosen));
+    button.replaceChildren(
       el("span", { class: dot }),
-      el("span", { class: "name", title: conv.name }, ...marked(highlight(conv.name, wanted))),
+      el("span", { class: "name", title: name }, ...marked(highlight(name, wanted))),
       el("span", { class: "time" }, clock(lengthOf(conv))),
       el("span", { class: "unseen" }, conv.live ? ", live" : ", ended"),
       words
         ? el("span", { class: "words" }, ...marked(highlight(words, wanted)))
         : el("span", { class: "words none" }, conv.live ? "Nothing said yet" : "Nothing was said"),
     );
-    return el("li", {}, button);
+    return item;
   }
 
   tick() {
