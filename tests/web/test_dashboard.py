@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import json
 import re
-import threading
 import wave
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_rig import SAMPLE, Browser, LiveServer, browser, live_server, missing
+from browser_rig import Browser, LiveServer, browser, live_server, missing
+from telephone_call import Call, slin
 
-from aii.client import stream_call
 from aii.resources import asset
 
 pytestmark = pytest.mark.skipif(missing() != "", reason=missing() or "-")
@@ -61,51 +60,6 @@ def dashboard(page: Browser, server: LiveServer) -> Iterator[Browser]:
 
 def words_of(text: str) -> set[str]:
     return set(re.findall(r"[a-z']+", text.lower()))
-
-
-def slin() -> bytes:
-    with wave.open(str(SAMPLE)) as file:
-        return file.readframes(file.getnframes())
-
-
-class Call:
-    """A telephone call on the TCP port, audio when the test gives it."""
-
-    def __init__(self, server: LiveServer, call_id: str) -> None:
-        self._more = threading.Condition()
-        self._pieces: list[bytes | None] = []
-        self._server = server
-        self._id = call_id
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        address = ("127.0.0.1", self._server.tcp)
-        for _ in stream_call(address, self._audio(), call_id=self._id, realtime=False):
-            pass
-
-    def _audio(self) -> Iterator[bytes]:
-        while True:
-            with self._more:
-                assert self._more.wait_for(lambda: self._pieces, 120)
-                piece = self._pieces.pop(0)
-            if piece is None:
-                return
-            yield piece
-
-    def send(self, seconds: tuple[float, float]) -> None:
-        start, end = (2 * round(16_000 * second) for second in seconds)
-        self._give(slin()[start:end])
-
-    def end(self) -> None:
-        self._give(None)
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-
-    def _give(self, piece: bytes | None) -> None:
-        with self._more:
-            self._pieces.append(piece)
-            self._more.notify()
 
 
 def updates(page: Browser) -> list[int]:
