@@ -280,9 +280,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a small run that takes seconds")
     parser.add_argument("--model", default="embedded", help="a name or a .pt file")
     parser.add_argument("--servers", nargs="+", metavar="NAME", help="as in the list above")
+    parser.add_argument("--threads", type=int, help="of each engine (default: one per core)")
     args = parser.parse_args(argv)
     raise_file_limit()
-    known = servers(1 if args.quick else cores())
+    known = servers(args.threads or (1 if args.quick else cores()))
     wanted = args.servers or (["aii"] if args.quick else [server.name for server in known])
     chosen = [s for s in known if s.name in wanted or s.name.split()[0] in wanted]
     note(f"{machine()}")

@@ -4,7 +4,8 @@
 
 Engines that share a process disturb each other: the threads of one's OpenMP spin for a while after
 its turn and take the cores from the next. (For that reason the parent leaves a pause between turns
-as well.) One JSON line per answer: ``{"ready": true}``, then ``{"seconds": ..., "tokens": [...]}``.
+as well.) One JSON line per answer: ``{"ready": true}``, then ``{"seconds": ..., "cpu": ...,
+"tokens": [...]}``.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ def main() -> None:
     samples = noise(wish["seconds"])
     _say(answers, {"ready": True})
     for _ in sys.stdin:
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         tokens = engine.window(samples, wish["tokens"])
-        _say(answers, {"seconds": time.perf_counter() - begin, "tokens": tokens})
+        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        _say(answers, {"seconds": seconds, "cpu": cpu, "tokens": tokens})
 
 
 def _say(file: Any, answer: dict[str, Any]) -> None:
@@ -87,7 +89,7 @@ class Worker:
             raise
 
     def window(self) -> dict[str, Any]:
-        """One turn: ``seconds`` it took and ``tokens``."""
+        """One turn: ``seconds`` it took, ``cpu`` seconds of all its threads, and ``tokens``."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
