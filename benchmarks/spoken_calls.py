@@ -30,7 +30,8 @@ import numpy as np
 from aii.types import SAMPLE_RATE
 from benchmarks.espeak import Espeak
 from training.grammar import DIGITS, Grammar
-from training.synthesise import HELD_OUT_SPEAKER, HELD_OUT_VARIANTS, resample, spoken, trim
+from training.recordings import resample, spoken, trim
+from training.synthesise import HELD_OUT_SPEAKER, HELD_OUT_VARIANTS
 
 NOISE = 10 ** (-65 / 20)
 """Standard deviation of the line's noise: 65 dB below full scale."""

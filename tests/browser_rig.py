@@ -116,11 +116,29 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """What is shown there, white space joined; "" where there is nothing."""
+        return " ".join(" ".join(self.texts(selector)).split())
+
+    def texts(self, selector: str) -> list[str]:
+        """What each of them shows, all read at one moment: the page may draw them anew at any."""
         script = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText)"
-        return " ".join(" ".join(self.run(script, selector)).split())
+        return self.run(script, selector)
 
     def click(self, selector: str) -> None:
-        self.one(selector).click()
+        def clicked() -> bool:
+            self.one(selector).click()
+            return True
+
+        self.wait(clicked, f"a click on {selector}")
+
+    def hover(self, selector: str, index: int = 0) -> None:
+        """Put the mouse on one of the elements there."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        def hovered() -> bool:
+            ActionChains(self.driver).move_to_element(self.all(selector)[index]).perform()
+            return True
+
+        self.wait(hovered, f"the mouse on {selector}")
 
     def keys(self, *keys: str) -> None:
         from selenium.webdriver.common.action_chains import ActionChains

@@ -2,7 +2,8 @@
 
     python -m training.synthesise --fsdd fsdd_5speakers.tar.gz --out training/data
 
-Needs the programs espeak-ng and flite; festival's voices are used where they are installed. Writes
+Needs the programs espeak-ng and flite; festival's voices are used where they are installed,
+and a neural one (``neural.py``). Writes
 ``audio.i16`` (16 kHz, 16 bits, all recordings behind one another, silence at both ends cut off) and
 ``index.json``, one entry per recording: offset, samples, text, group (what it is for), voice.
 The same seed and programs make the same files. About 8 minutes on two cores.
@@ -11,21 +12,18 @@ The same seed and programs make the same files. About 8 minutes on two cores.
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import random
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import wave
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from training import neural
 from training.grammar import (
     DIGITS,
     LETTERS,
@@ -35,10 +33,9 @@ from training.grammar import (
     TEENS,
     TENS,
     Grammar,
-    digit_words,
 )
+from training.recordings import RATE, Job, Store, digit_string, normal, read_wav, resample, spoken
 
-RATE = 16_000
 HELD_OUT_SPEAKER = "jackson"
 HELD_OUT_VARIANTS = ("m7", "f4")
 HELD_OUT_FLITE = "rms"
@@ -62,65 +59,6 @@ FLITE_VOICES = ("slt", "awb", "kal", "kal16")
 FESTIVAL_VOICES = {"ked": "voice_ked_diphone", "slt_hts": "voice_cmu_us_slt_arctic_hts"}
 
 
-@dataclass(frozen=True)
-class Job:
-    """One recording to make."""
-
-    text: str
-    group: str
-    engine: str
-    voice: str
-    options: tuple[str, ...] = ()
-
-
-def spoken(text: str) -> str:
-    """The text as a synthesiser reads it best."""
-    words = [{"A": "ay", "xray": "x-ray"}.get(word, word) for word in text.split()]
-    return " ".join(words)
-
-
-def read_wav(data: bytes) -> tuple[np.ndarray, int]:
-    """Samples (N,) float32 and rate of a mono 16-bit WAV, also one whose header lies on length."""
-    with wave.open(io.BytesIO(data)) as file:
-        rate = file.getframerate()
-    body = data[44 : 44 + (len(data) - 44) // 2 * 2]
-    return np.frombuffer(body, "<i2").astype(np.float32) / 32768, rate
-
-
-def resample(samples: np.ndarray, rate: int, target: int = RATE) -> np.ndarray:
-    """(N,) at ``rate`` to ``target`` Hz by cutting or extending the spectrum."""
-    if rate == target:
-        return samples
-    divisor = int(np.gcd(rate, target))
-    unit = rate // divisor
-    padded = np.pad(samples, (0, -len(samples) % unit + unit))
-    size = len(padded) // unit * (target // divisor)
-    spectrum = np.fft.rfft(padded)
-    wanted = np.zeros(size // 2 + 1, complex)
-    shared = min(len(spectrum), len(wanted))
-    wanted[:shared] = spectrum[:shared]
-    whole = np.fft.irfft(wanted, size) * (size / len(padded))
-    return whole[: round(len(samples) * target / rate)].astype(np.float32)
-
-
-def trim(samples: np.ndarray, below_peak_db: float = 36.0, keep: int = 320) -> np.ndarray:
-    """Cut what is quieter than the loudest 10 ms by ``below_peak_db`` off both ends."""
-    frames = len(samples) // 160
-    if frames < 3:
-        return samples
-    energy = (samples[: frames * 160].reshape(frames, 160) ** 2).mean(1)
-    loud = np.flatnonzero(energy > energy.max() * 10 ** (-below_peak_db / 10))
-    start, end = max(0, loud[0] * 160 - keep), (loud[-1] + 1) * 160 + keep
-    return samples[start:end]
-
-
-def _normal(samples: np.ndarray) -> np.ndarray:
-    """Trimmed, peak at 0.7, as 16-bit integers."""
-    samples = trim(samples - samples.mean())
-    peak = float(np.abs(samples).max()) if len(samples) else 0.0
-    return (samples * (0.7 / max(peak, 1e-4)) * 32767).astype(np.int16)
-
-
 def make(job: Job) -> np.ndarray | None:
     """Run the synthesiser of ``job``; None if it gives nothing usable."""
     if job.engine == "espeak":
@@ -134,7 +72,7 @@ def make(job: Job) -> np.ndarray | None:
     if len(data) < 2000:
         return None
     samples, rate = read_wav(data)
-    pcm = _normal(resample(samples, rate))
+    pcm = normal(resample(samples, rate))
     return pcm if 0.08 * RATE < len(pcm) < 20 * RATE else None
 
 
@@ -150,15 +88,6 @@ def flite_options(rng: random.Random) -> tuple[str, ...]:
     """Speed and pitch of flite."""
     stretch = f"duration_stretch={rng.uniform(0.75, 1.3):.2f}"
     return ("--setf", stretch, "--setf", f"int_f0_target_mean={rng.randint(80, 220)}")
-
-
-def digit_string(rng: random.Random) -> str:
-    """2 to 8 digits in text form, sometimes in groups with a pause between them."""
-    words = digit_words(rng, rng.randint(2, 8), plain=rng.random() < 0.7).split()
-    if rng.random() < 0.4 and len(words) > 3:
-        cut = rng.randint(2, len(words) - 1)
-        words[cut - 1] += ","
-    return " ".join(words)
 
 
 def training_jobs(rng: random.Random, grammar: Grammar, scale: float) -> Iterator[Job]:
@@ -191,9 +120,9 @@ def flite_jobs(rng: random.Random, grammar: Grammar, scale: float) -> Iterator[J
         return max(1, int(n * scale))
 
     for voice_name in FLITE_VOICES:
-        for _ in range(count(1300)):
+        for _ in range(count(1900)):
             yield Job(grammar.sentence(rng), "phrase", "flite", voice_name, flite_options(rng))
-        for _ in range(count(900)):
+        for _ in range(count(1300)):
             yield Job(grammar.jumble(rng), "jumble", "flite", voice_name, flite_options(rng))
         for _ in range(count(500)):
             yield Job(digit_string(rng), "string", "flite", voice_name, flite_options(rng))
@@ -246,7 +175,7 @@ def festival(
                 path = Path(folder, f"{i}.wav")
                 if path.exists():
                     samples, rate = read_wav(path.read_bytes())
-                    yield job, _normal(resample(samples, rate))
+                    yield job, normal(resample(samples, rate))
 
 
 def people(archive: Path) -> Iterator[tuple[Job, np.ndarray]]:
@@ -263,7 +192,7 @@ def people(archive: Path) -> Iterator[tuple[Job, np.ndarray]]:
                 group = "eval-unheard"
             samples, rate = read_wav(file.read())
             job = Job(DIGITS[int(digit)], group, "fsdd", speaker)
-            yield job, _normal(resample(samples, rate))
+            yield job, normal(resample(samples, rate))
 
 
 def prompts(folder: Path) -> Iterator[tuple[Job, np.ndarray]]:
@@ -286,32 +215,7 @@ def prompts(folder: Path) -> Iterator[tuple[Job, np.ndarray]]:
         path = folder / f"{name}.g722"
         command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "wav", "-ar", str(RATE), "-"]
         made = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
-        yield Job(word, "person", "asterisk", "allison"), _normal(read_wav(made)[0])
-
-
-class Store:
-    """Writes the recordings and their index."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.file = (folder / "audio.i16").open("wb")
-        self.entries: list[dict[str, object]] = []
-        self.offset = 0
-
-    def add(self, job: Job, pcm: np.ndarray) -> None:
-        """Append one recording."""
-        text = job.text.replace(",", "").lower()
-        voice = " ".join([job.engine, job.voice, *job.options])
-        entry = {"offset": self.offset, "samples": len(pcm), "text": text}
-        self.entries.append({**entry, "group": job.group, "voice": voice})
-        self.file.write(pcm.tobytes())
-        self.offset += len(pcm)
-
-    def close(self) -> None:
-        """Write the index."""
-        self.file.close()
-        (self.folder / "index.json").write_text(json.dumps(self.entries), encoding="utf-8")
+        yield Job(word, "person", "asterisk", "allison"), normal(read_wav(made)[0])
 
 
 def main() -> None:
@@ -338,6 +242,8 @@ def main() -> None:
             if i % 1000 == 0:
                 print(f"\r{i} of {len(jobs)} recordings", end="", flush=True)
     for job, pcm in festival(rng, grammar, args.scale):
+        store.add(job, pcm)
+    for job, pcm in neural.piper_voice(rng, grammar, args.scale, args.jobs):
         store.add(job, pcm)
     store.close()
     print(f"\r{len(store.entries)} recordings, {store.offset / RATE / 3600:.2f} hours")

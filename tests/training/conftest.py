@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:  # training/ is not installed with the package
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training.grammar import DIGITS
-    from training.synthesise import Job, Store
+    from training.recordings import Job, Store
 
     rng = np.random.default_rng(0)
     store = Store(tmp_path_factory.mktemp("data"))

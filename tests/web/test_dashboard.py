@@ -195,16 +195,15 @@ def check_downloads(page: Browser, shown: str) -> None:
 
 def check_word_times(page: Browser) -> None:
     """On hover, and by the arrow keys from the transcript."""
-    from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     times = re.compile(r"\d:\d\d\.\d\d – \d:\d\d\.\d\d( · \d+ % sure)?")
-    words = page.all(".row.final .word")
-    ActionChains(page.driver).move_to_element(words[1]).perform()
+    second = page.texts(".row.final .word")[1]
+    page.hover(".row.final .word", 1)
     page.wait(lambda: times.fullmatch(page.text("#tip")), "the word's times")
     page.run("document.querySelector('.transcript').focus()")
     page.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
-    page.wait(lambda: page.text(".word.at") == words[1].text, "the second word")
+    page.wait(lambda: page.text(".word.at") == second, "the second word")
     page.wait(lambda: times.fullmatch(page.text("#tip")), "its times")
     page.keys(Keys.ESCAPE)
     assert page.all(".word.at") == []
@@ -218,8 +217,7 @@ def check_search(page: Browser) -> None:
     page.keys("/")
     page.wait(lambda: page.run("return document.activeElement.id") == "search", "the search")
     page.keys(word.upper())
-    page.wait(lambda: page.all(".row mark"), "the word to be marked")
-    assert {mark.text for mark in page.all(".row mark")} == {word}
+    page.wait(lambda: set(page.texts(".row mark")) == {word}, "the word to be marked")
     assert "call-live" in page.text("#list")
     page.keys(Keys.ARROW_DOWN)
     page.wait(lambda: page.run("return document.activeElement.dataset.name") is not None, "a call")
