@@ -180,6 +180,14 @@ class Composer:
         size = int(len(samples) * rng.uniform(0.05, 0.25))
         return samples[-size:] if end else samples[:size]
 
+    @staticmethod
+    def _pause(rng: np.random.Generator, seconds: float) -> float:
+        """Seconds between two utterances: hardly any, a breath, or while the other side speaks."""
+        kind = rng.random()
+        if kind < 0.08 and seconds > 6.0:
+            return float(rng.uniform(1.3, 5.0))
+        return float(rng.uniform(0.12, 0.55) if kind < 0.5 else rng.uniform(0.55, 1.3))
+
     def utterance(self, rng: np.random.Generator, budget: float) -> Utterance:
         """Something said in at most about ``budget`` seconds."""
         kind = rng.random()
@@ -225,7 +233,7 @@ class Composer:
             segments.append((at / RATE, (at + len(samples)) / RATE, speech.text))
             parts.append(samples)
             at += len(samples)
-            pause = rng.uniform(0.55, 1.3)
+            pause = self._pause(rng, seconds)
             if not several or at / RATE + pause + 0.8 > seconds:
                 break
             parts.append(np.zeros(int(pause * RATE), np.float32))

@@ -67,7 +67,9 @@ def make(job: Job) -> np.ndarray | None:
     else:
         with tempfile.NamedTemporaryFile(suffix=".wav") as file:
             command = ["flite", "-voice", job.voice, *job.options, "-t", spoken(job.text)]
-            subprocess.run([*command, "-o", file.name], timeout=30, check=False)
+            # Output is collected, though there is none: waiting without it polls every 50 ms.
+            run = [*command, "-o", file.name]
+            subprocess.run(run, capture_output=True, timeout=30, check=False)
             data = Path(file.name).read_bytes()
     if len(data) < 2000:
         return None

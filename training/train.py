@@ -54,12 +54,12 @@ LAST = (
     (0.08, Stage(28.0, 2, full=True)),
 )
 LONG = (
-    (0.15, Stage(1.6, 32)),
-    (0.34, Stage(4.0, 18, far=0.1)),
-    (0.30, Stage(8.0, 10, far=0.1)),
-    (0.08, Stage(14.0, 6, far=0.1)),
-    (0.03, Stage(28.0, 3)),
-    (0.10, Stage(12.0, 4, full=True)),
+    (0.10, Stage(1.6, 32)),
+    (0.26, Stage(4.0, 18, far=0.1)),
+    (0.24, Stage(8.0, 10, far=0.1)),
+    (0.18, Stage(14.0, 6, far=0.1)),
+    (0.16, Stage(28.0, 3)),
+    (0.06, Stage(12.0, 4, full=True)),
 )
 """For weights that align already: windows of every length, at every place of the 30 s."""
 FIRST_TIME = 50_364
