@@ -42,7 +42,16 @@ _HOMES = {
     "Whisper": "model",
     "transcribe": "transcribe",
 }
-_SUBMODULES = ("audio", "decoding", "model", "normalizers", "timing", "tokenizer")
+_SUBMODULES = (
+    "audio",
+    "decoding",
+    "model",
+    "normalizers",
+    "timing",
+    "tokenizer",
+    "utils",
+    "version",
+)
 
 __all__ = [
     "DecodingOptions",

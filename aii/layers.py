@@ -39,7 +39,7 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
-def sinusoids(length: int, channels: int, max_timescale: float = 10_000.0) -> Tensor:
+def sinusoids(length: int, channels: int, max_timescale: float = 10_000) -> Tensor:
     """(length, channels) position embedding of sines, then cosines, of geometric wavelengths.
 
     Vaswani et al., "Attention Is All You Need" (arXiv 1706.03762), section 3.5.
