@@ -21,7 +21,7 @@ from aii.errors import AiiError, EngineClosedError, EngineFullError
 from aii.servers.logs import Once
 from aii.streaming.events import Event
 from aii.streaming.session import Session
-from aii.types import Hypothesis
+from aii.types import SAMPLE_RATE, Hypothesis
 
 if TYPE_CHECKING:
     from aii.servers.call_ids import Claim
@@ -118,8 +118,10 @@ class Leg:
             return
         session = self.session
         self._services.engine.cancel(session.call_id)
-        log.error("%s: %.1f s of audio are not decoded: %s", self.name, session.backlog, reason)
-        self._emit(session.abort(reason))
+        events = session.abort(reason)
+        lost = session.counters.lost / SAMPLE_RATE
+        log.error("%s: %.1f s of audio are not decoded: %s", self.name, lost, reason)
+        self._emit(events)
 
     @property
     def name(self) -> str:

@@ -24,6 +24,7 @@ from aii.streaming.events import (
     Dtmf,
     Event,
     Final,
+    Heard,
     Partial,
     Skipped,
 )
@@ -85,6 +86,8 @@ class Session:
         self._redactor = Redactor(redact) if redact else None
         self._vocabulary = vocabulary or Vocabulary()
         self._collector: Collector | None = None  # of the question that is open
+        self._shown: Partial | None = None  # what is shown and not final
+        self._told = start  # seconds up to which finals and partials account for the audio
         self._seq = 0
         self._out: int | None = None  # id of the request that the engine has
         self._not_before = float("-inf")
@@ -267,21 +270,48 @@ class Session:
     # The end.
 
     def abort(self, reason: str) -> list[Event]:
-        """End the call now; audio that was not decoded is named in a ``Skipped`` event."""
+        """End the call now. What it shows becomes final as it is, with reason ``error``; audio
+        that was not decoded is named in a ``Skipped`` event."""
         if self._ended:
             return []
         self._reason = reason
         self._out = None
-        buffer = self._audio.buffer
-        left = len(buffer)
+        events: list[Event] = [*self._last_words(reason)]
         self._ended = True
-        events: list[Event] = []
-        if left:
-            self.counters.lost += left
-            start, end = buffer.start / SAMPLE_RATE, buffer.end / SAMPLE_RATE
-            events.append(Skipped(start=start, end=end, reason=reason, windows=1, lost=True))
-            buffer.drop_to(buffer.end)
+        buffer = self._audio.buffer
+        start = max(buffer.start, round(self._told * SAMPLE_RATE))
+        if start < buffer.end:
+            self.counters.lost += buffer.end - start
+            span = start / SAMPLE_RATE, buffer.end / SAMPLE_RATE
+            events.append(Skipped(start=span[0], end=span[1], reason=reason, lost=True))
+        buffer.drop_to(buffer.end)
         return self._stamped([*events, self._end()])
+
+    def _last_words(self, reason: str) -> list[Final]:
+        """The final of what is shown; an empty one where audio waits that nothing was said of."""
+        shown, audio = self._shown, self._audio
+        if shown is None and audio.end <= round(self._told * SAMPLE_RATE):
+            return []
+        start = max(self._told, audio.start / SAMPLE_RATE)
+        if shown is None:
+            return [Final(start=start, end=start, reason="error", error=reason)]
+        return [
+            Final(
+                start=shown.start,
+                end=shown.end,
+                segments=shown.segments,
+                language=shown.language,
+                reason="error",
+                error=reason,
+            )
+        ]
+
+    def _note(self, events: list[Event]) -> None:
+        """Remember what is shown, and how far."""
+        for event in events:
+            if isinstance(event, Heard):
+                self._shown = event if isinstance(event, Partial) else None
+                self._told = max(self._told, event.end)
 
     def _end(self) -> CallEnded:
         return CallEnded(reason=self.reason, end=self.position)
@@ -291,6 +321,7 @@ class Session:
         if self.finishing and not self._ended and self._policy.done:
             self._ended = True
             events = [*events, self._end()]
+        self._note(events)
         if self._collector is not None:
             events = self._answered(events, self._collector)
         if self._redactor is not None:

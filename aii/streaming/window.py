@@ -99,6 +99,7 @@ class WindowPolicy:
         self._text = context.prompt
         self._draft = context.draft()
         self._looped = False  # the final before was cut at a loop
+        self._shown: Partial | None = None  # of this buffer
 
     @property
     def done(self) -> bool:
@@ -158,13 +159,15 @@ class WindowPolicy:
         }
         skipped = self._skips(asked)
         if not final:
-            return [*skipped, Partial(**heard)]
+            self._shown = Partial(**heard)
+            return [*skipped, self._shown]
         self._remember(hypothesis, guarded)
         self._restart(asked, end, audio)
         return [*skipped, Final(**heard, reason=asked.reason)]
 
     def fail(self, error: BaseException, audio: CallAudio) -> list[Event]:
-        """A partial is left out; a final is tried once more, then it is empty and says why."""
+        """A partial is left out; a final is tried once more, then it is what was shown last, if
+        anything, and says why."""
         asked = self._take()
         line = one_line(error)
         start, end = asked.start / SAMPLE_RATE, asked.end / SAMPLE_RATE
@@ -173,8 +176,17 @@ class WindowPolicy:
         if not asked.again:
             self._failed = replace(asked, again=True)
             return []
+        shown = self._shown or Partial(language=self._context.language)
         self._restart(asked, asked.end, audio)
-        return [*self._skips(asked), Final(start=start, end=end, reason="error", error=line)]
+        final = Final(
+            start=start,
+            end=end,
+            segments=shown.segments,
+            language=shown.language,
+            reason="error",
+            error=line,
+        )
+        return [*self._skips(asked), final]
 
     def refuse(self) -> None:
         """The request never was; the next one may reach further."""
@@ -186,6 +198,7 @@ class WindowPolicy:
     def begin(self, audio: CallAudio) -> None:
         """Windows count from here: what was shown before the silence is final."""
         self._mark, self._first = 0, 1
+        self._shown = None
         self._draft.keep((), 0)
 
     def stop(self, audio: CallAudio, position: int, reason: str) -> None:
@@ -279,6 +292,7 @@ class WindowPolicy:
     def _restart(self, asked: _Asked, position: int, audio: CallAudio) -> None:
         """Begin a new buffer at ``position``; audio behind it that was seen is shown at once."""
         audio.drop_to(position)
+        self._shown = None
         carried = (asked.end - position) // self._window
         self._mark, self._first = max(carried - 1, 0), carried + 1
         self._pass_stops(audio)

@@ -292,6 +292,25 @@ def test_past_the_deadline_what_was_not_decoded_is_named(caplog):
     assert "7.0 s of audio are not decoded" in caplog.text
 
 
+def test_past_the_deadline_what_was_shown_is_final(caplog):
+    samples, engine = speech(7), FakeEngine()
+    rig = Rig(engine=engine, framing="raw")
+    with rig, rig.connect() as client:
+        client.sendall(slin(samples[:80_000]))
+        rig.listener.wait(lambda events: any(isinstance(e, Partial) for e in events))
+        engine.gate.clear()
+        client.sendall(slin(samples[80_000:]))
+        client.shutdown(socket.SHUT_WR)
+        wait_until(lambda: len(engine.requests) == 2)
+        assert not rig.stop(0.1)
+        (final,) = [e for e in rig.listener.events if isinstance(e, Final)]
+        assert (final.text, final.end) == (spoken(samples[:80_000]), 5.0)
+        assert (final.reason, final.error) == ("error", "shutdown deadline")
+        (lost,) = [e for e in rig.listener.events if isinstance(e, Skipped)]
+        assert (lost.start, lost.end, lost.lost) == (5.0, 7.0, True)
+    assert "2.0 s of audio are not decoded" in caplog.text
+
+
 def test_a_closed_engine_ends_calls_with_an_error_in_their_finals():
     engine = FakeEngine()
     with Rig(engine=engine) as rig:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_engine import answer, floats, hear, make_session, speech, spoken
 
-from aii.streaming.events import CallEnded, CallStarted, Dtmf, Final, Skipped
+from aii.streaming.events import CallEnded, CallStarted, Dtmf, Final, Heard, Partial, Skipped
 from aii.types import Hypothesis
 
 S = 16_000
@@ -87,7 +87,8 @@ def test_abort_says_what_was_not_decoded():
     session.accept(hear(session.next_request(0.0)))
     left = session.backlog
     request = session.next_request(0.0)
-    skipped, ended = session.abort("shutdown deadline")
+    final, skipped, ended = session.abort("shutdown deadline")
+    assert (final.text, final.reason, final.error) == ("", "error", "shutdown deadline")
     assert isinstance(skipped, Skipped)
     assert skipped.lost
     assert skipped.end - skipped.start == pytest.approx(left)
@@ -96,6 +97,50 @@ def test_abort_says_what_was_not_decoded():
     assert session.done
     assert session.abort("again") == []
     assert session.accept(hear(request)) == []
+
+
+def test_an_abort_makes_final_what_is_shown():
+    """And calls lost only what is behind it."""
+    samples = speech(13, seed=3)
+    session = make_session()
+    session.feed(floats(samples))
+    *_, partial = session.accept(hear(session.next_request(0.0)))
+    assert isinstance(partial, Partial)
+    request = session.next_request(0.0)
+    assert request is None
+    final, skipped, ended = session.abort("shutdown deadline")
+    assert isinstance(final, Final)
+    assert final.segments == partial.segments
+    assert final.text == spoken(samples[: 10 * S])
+    assert (final.start, final.end) == (partial.start, partial.end) == (0, 10)
+    assert (final.reason, final.error) == ("error", "shutdown deadline")
+    assert (skipped.start, skipped.end, skipped.lost) == (10, 13, True)
+    assert session.counters.lost == 3 * S
+    assert isinstance(ended, CallEnded)
+
+
+@pytest.mark.parametrize("policy", ["local-agreement", "alignatt"])
+def test_an_abort_says_no_word_twice_and_loses_none_that_was_heard(policy):
+    """Under policies that commit words whose audio is still in the buffer."""
+    samples = speech(9, seed=3, longest=0.8)
+    session = make_session(policy=policy)
+    events = []
+    for begin in range(0, len(samples), 4000):
+        session.feed(floats(samples[begin : begin + 4000]))
+        events += answer(session)
+    assert any(isinstance(event, Final) for event in events)
+    shown = "".join(event.text for event in events if isinstance(event, Final))
+    last = next(event for event in reversed(events) if isinstance(event, Heard))
+    if isinstance(last, Partial):
+        shown += last.text
+    events = session.abort("shutdown deadline")
+    finals = [event for event in events if isinstance(event, Final)]
+    before = shown.removesuffix("".join(final.text for final in finals))
+    assert before + "".join(final.text for final in finals) == shown
+    assert spoken(samples).startswith(shown)
+    lost = [event for event in events if isinstance(event, Skipped)]
+    assert all(event.start >= last.end for event in lost)
+    assert session.counters.lost < 1.5 * S
 
 
 def test_an_abort_with_nothing_left_loses_nothing():

@@ -320,6 +320,24 @@ def test_a_final_that_fails_twice_is_empty_and_says_why():
     assert [e.reason for e in events] == ["hangup", "eof"]
 
 
+def test_a_final_that_fails_twice_says_what_was_shown_before():
+    samples = speech(33, seed=4)
+    session = make_session()
+    session.feed(floats(samples[: 26 * S]))
+    *_, partial = session.accept(hear(session.next_request(0.0)))
+    session.feed(floats(samples[26 * S :]))
+    for _ in range(2):
+        events = session.fail(session.next_request(0.0).request_id, ValueError("bad"))
+    final = events[-1]
+    assert final.text == partial.text == spoken(samples[: 25 * S])
+    assert (final.reason, final.error, final.end) == ("error", "bad", 30)
+    session.feed(floats(speech(4)))
+    for _ in range(2):  # nothing was shown of what follows
+        session.flush()
+        events = session.fail(session.next_request(0.0).request_id, ValueError("bad"))
+    assert events[-1].text == ""
+
+
 def test_a_refused_request_is_made_again_with_what_has_come_since():
     samples = speech(12)
     session = make_session()
