@@ -111,13 +111,13 @@ def decode_features(
     features: Tensor,
     options: DecodingOptions,
     generator: torch.Generator | None = None,
-    draft: Sequence[int] = (),
+    draft: Sequence[int] | None = None,
 ) -> list[DecodingResult]:
     """Decode encoded audio (B, S, D), which may have a shortened context; see :func:`decode`.
 
     Args:
         generator: draws at temperatures above 0; None for torch's global one.
-        draft: what the result of a single audio probably is, see :mod:`aii.loops`.
+        draft: what the result of a single audio probably is, see :func:`decoding_steps`.
     """
     steps = decoding_steps(model, features, options, generator, draft)
     return run_alone(model, _attached(features, steps))

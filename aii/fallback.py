@@ -98,12 +98,12 @@ def fallback_steps(
     segment: Tensor,
     options: WindowOptions,
     generator: torch.Generator | None = None,
-    draft: Sequence[int] = (),
+    draft: Sequence[int] | None = None,
 ) -> Steps[DecodingResult]:
     """:func:`decode_with_fallback`, step by step.
 
     Args:
-        draft: what the result probably is, see :mod:`aii.loops`.
+        draft: what the result probably is, see :func:`aii.loops.decoding_steps`.
     """
     if not options.temperatures:
         raise InputError("no temperature was given; give at least one, such as 0")

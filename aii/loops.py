@@ -3,8 +3,9 @@
     languages -> first tokens -> [scores -> rules -> choice] -> results
 
 Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (arXiv 2212.04356),
-sections 2.3 and 4.5. A draft (what the text probably is) is verified in one pass and changes
-nothing but the number of passes: where it is wrong, decoding goes on as if there were none.
+sections 2.3 and 4.5. What a draft and the text before foretell (``aii.drafts``) is verified in one
+pass and changes nothing but the number of passes: where it is wrong, decoding goes on as if there
+were none.
 """
 
 from __future__ import annotations
@@ -44,14 +45,15 @@ def decoding_steps(
     features: Tensor,
     options: DecodingOptions,
     generator: torch.Generator | None = None,
-    draft: Sequence[int] = (),
+    draft: Sequence[int] | None = None,
 ) -> Steps[list[DecodingResult]]:
     """Decode the audio that is attached, (A, S, D) ``features``: one result for each.
 
     Args:
         generator: draws at temperatures above 0; None for torch's global one.
-        draft: tokens that the (only) audio's result probably has, timestamps included; used where
-            the likeliest tokens are taken, and never changing the result.
+        draft: tokens that the (only) audio's result probably has, timestamps included, () where
+            only the text before can help; used where the likeliest tokens are taken, and never
+            changing the result. None takes one token per pass.
 
     Raises:
         InputError: options that contradict each other or do not fit the model.
@@ -68,8 +70,8 @@ def decoding_steps(
     if options.task == "lang_id":
         rows = zip(features, languages, probs or [], strict=True)
         return [DecodingResult(f, language, p) for f, language, p in rows]
-    guess = task.encode(draft) if audios == task.group == 1 else []
-    if guess and task.search().greedy:
+    guess = None if draft is None or not audios == task.group == 1 else task.encode(draft)
+    if guess is not None and task.search().greedy:
         found = yield from _verify(task, languages, guess)
     else:
         found = yield from _search(task, languages)
@@ -128,9 +130,10 @@ def _search(task: Task, languages: Sequence[str]) -> Steps[_Found]:
 
 
 def _verify(task: Task, languages: Sequence[str], guess: Sequence[int]) -> Steps[_Found]:
-    """The likeliest tokens of one audio, as many in a pass as the draft foretells."""
+    """The likeliest tokens of one audio, as many in a pass as were foretold."""
     search = task.search()
-    draft = Draft(guess, task.tokenizer.timestamp_begin)
+    before = task.initial[: task.sot_index]
+    draft = Draft(guess, task.tokenizer.timestamp_begin, before)
     start, passes = len(task.initial), 0
     (sampled,) = search.sampled
     ask = first_ask(task, languages, search)

@@ -87,7 +87,8 @@ class DecodeRequest:
         prompt: tokens of the text before the samples; context, never part of the result.
         prefix: tokens with which the result must begin.
         draft: tokens that the result probably has (timestamps included, already shifted to this
-            request's start); they make decoding faster and never change what comes out.
+            request's start), () where nothing is known of it; with the prompt they make decoding
+            faster and never change what comes out. None takes one token per pass.
         stop: AlignAtt's rule of when to stop; None decodes to the end.
         options: further decoding options by their names in ``DecodingOptions`` (plus
             ``word_timestamps`` and the thresholds of ``transcribe``).
@@ -102,7 +103,7 @@ class DecodeRequest:
     task: str = "transcribe"
     prompt: tuple[int, ...] = ()
     prefix: tuple[int, ...] = ()
-    draft: tuple[int, ...] = ()
+    draft: tuple[int, ...] | None = None
     stop: AttentionStop | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     deadline: float = float("inf")

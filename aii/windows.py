@@ -208,7 +208,7 @@ def window_steps(
     options: WindowOptions,
     *,
     prompt: Sequence[int] = (),
-    draft: Sequence[int] = (),
+    draft: Sequence[int] | None = None,
     seek: int = 0,
     last_speech: float = 0.0,
     keep_tail: bool = False,
@@ -216,7 +216,7 @@ def window_steps(
     """:func:`transcribe_mel`, step by step.
 
     Args:
-        draft: what the tokens probably are, see :mod:`aii.loops`.
+        draft: what the tokens probably are, see :func:`aii.loops.decoding_steps`.
         keep_tail: also give the unfinished text after the last whole segment.
     """
     size = mel.shape[-1]

@@ -116,9 +116,9 @@ def hear(request: DecodeRequest, full: float = 30.0) -> Hypothesis:
     )
 
 
-def _passes(tokens: list[int], draft: tuple[int, ...]) -> int:
+def _passes(tokens: list[int], draft: tuple[int, ...] | None) -> int:
     """Passes that it takes with a draft that is right as far as it is a beginning."""
-    pairs = zip(tokens, draft, strict=False)
+    pairs = zip(tokens, draft or (), strict=False)
     same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
     return len(tokens) - same + 1
 

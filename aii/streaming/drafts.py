@@ -20,7 +20,7 @@ class Draft:
 
     Args:
         vocabulary: whose tokens they are.
-        used: False gives no drafts at all.
+        used: False gives no drafts at all, and nothing is looked up either.
     """
 
     def __init__(self, vocabulary: Vocabulary, *, used: bool = True) -> None:
@@ -34,8 +34,11 @@ class Draft:
         if self._used:
             self._tokens, self._start = tuple(tokens), start
 
-    def at(self, start: int) -> tuple[int, ...]:
-        """The draft for audio that begins at position ``start``; () where there is none."""
+    def at(self, start: int) -> tuple[int, ...] | None:
+        """The draft for audio that begins at position ``start``; () where there is none, None where
+        none is wanted."""
+        if not self._used:
+            return None
         steps = round((start - self._start) / STEP)
         if steps == 0 or not self._tokens:
             return self._tokens

@@ -115,7 +115,8 @@ def test_a_draft_moves_with_its_audio(seconds, expected):
     assert draft.at(160_000 + round(seconds * 16_000)) == expected
 
 
-def test_a_draft_that_is_not_wanted_is_empty():
+def test_a_draft_that_is_not_wanted_is_none():
     draft = Draft(V, used=False)
     draft.keep(HEARD, 0)
-    assert draft.at(0) == Draft(V).at(0) == ()
+    assert draft.at(0) is None
+    assert Draft(V).at(0) == ()
