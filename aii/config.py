@@ -116,6 +116,11 @@ class ServerConfig(StreamingOptions, VoiceOptions, TelephonyOptions, SinkOptions
         "final", "which results carry times of words", _one_of("none", "final", "all")
     )
     max_calls: int = _option(500, "calls at once; further ones are refused", _whole(1, 100_000))
+    when_full: str = _option(
+        "refuse", "what becomes of further calls while the machine answers more than one window in "
+        "twenty later than --objective for want of time: refuse or accept",
+        _one_of("refuse", "accept"),
+    )  # fmt: skip
     max_backlog: float = _option(
         300.0, "seconds of audio that a call may be ahead of the engine before the server stops "
         "reading from it", _number(60, math.inf), metavar="SECONDS",

@@ -77,7 +77,7 @@ class Rig:
         def make_session(*args, **keywords) -> Session:
             return self.sessions.make(*args, **keywords)
 
-        services = Services(
+        self.services = services = Services(
             engine=self.engine,
             make_session=make_session,
             make_framing=lambda: make_framing(framing),

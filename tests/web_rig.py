@@ -55,6 +55,7 @@ class WebRig:
             bind=self.models.bind,
             unbind=self.models.release,
             defaults=self.models.settings,
+            no_room=self.models.no_room,
             sinks=[*self.web.sinks, self.listener],
             max_backlog=self.config.max_backlog,
             budget=budget or Budget(),

@@ -199,6 +199,7 @@ def _services(
         make_framing=_framing(config, config.framing),
         bind=models.bind,
         unbind=models.release,
+        no_room=models.no_room if config.when_full == "refuse" else str,
         defaults=models.settings,
         sinks=sinks,
         reply=config.reply,

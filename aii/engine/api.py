@@ -6,10 +6,23 @@ difference. It never blocks the caller.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
 from aii.types import DecodeRequest, Hypothesis
+
+GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
+    "waiting": sum,
+    "running": sum,
+    "load": max,
+    "latency_p50": max,
+    "latency_p95": max,
+    "within": min,
+    "full": max,
+}
+"""Figures of :meth:`Engine.stats` that tell of this moment, and what several engines make of them;
+the others count from the start, and add up."""
 
 
 class Engine(Protocol):
@@ -31,7 +44,10 @@ class Engine(Protocol):
         """Withdraw all requests of a call, waiting or being decoded; how many there were."""
 
     def stats(self) -> dict[str, float]:
-        """Counters and gauges by name, for logs and metrics."""
+        """Counters and gauges (``GAUGES``) by name, for logs and metrics.
+
+        ``full`` above 0 says that further calls would be at the cost of those there are.
+        """
 
     def close(self, timeout: float = 0.0) -> bool:
         """Take nothing more; finish what waits within ``timeout`` seconds and fail the rest.

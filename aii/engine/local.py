@@ -250,7 +250,12 @@ class LocalEngine:
         heard = ticket.result or {}
         timing = Timing(queued=job.begun - job.since, computed=now - job.begun)
         with self._changed:
-            self._record.answered(job.request.duration, now - job.since, heard["passes"])
+            self._record.answered(
+                job.request.duration,
+                now - job.since,
+                heard["passes"],
+                wanted=job.request.deadline - job.since,
+            )
         _settle(job.future, Hypothesis(**heard, timing=timing))
 
 

@@ -19,6 +19,8 @@ ROOM_BELOW = 0.85
 KEPT = 0.95
 """Share of the answers that must come within the objective."""
 
+_SLACK = 0.1
+
 
 class Record:
     """Counters and gauges of one engine.
@@ -27,7 +29,8 @@ class Record:
     done. ``decode_seconds``: that the engine worked. ``passes``: decoder passes, counted for each
     window that took part; ``steps``: passes made, ``rows``: decodes in all of them together, so
     that rows over steps says how full the batch is; ``encodes``: of how many windows ``encoded``
-    were encoded. ``late``: answers later than the objective. Over the last answers:
+    were encoded. ``late``: answers later than the objective. Over the last answers that should
+    have come within it (those of recordings may take longer):
     ``latency_p50`` and ``latency_p95`` in seconds from submission, and ``within``, the share not
     late (1 while there are none). ``load``: share of the last seconds in which the engine worked.
     ``full``: 1 while it works nearly all the time and more than one answer in twenty is late, so
@@ -62,13 +65,20 @@ class Record:
         """``number`` more of ``name``."""
         self._counts[name] += number
 
-    def answered(self, audio: float, latency: float, passes: int) -> None:
-        """A request is answered: seconds of audio, seconds since it came, decoder passes."""
-        late = latency > self._objective
+    def answered(self, audio: float, latency: float, passes: int, wanted: float = 0.0) -> None:
+        """A request is answered: seconds of audio, seconds since it came, decoder passes.
+
+        Args:
+            wanted: seconds since it came within which it was wanted; where these are more than the
+                objective, the answer says nothing about whether that is kept.
+        """
         self._counts["done"] += 1
-        self._counts["late"] += late
         self._sums["audio_seconds"] += audio
         self._sums["passes"] += passes
+        if wanted > self._objective + _SLACK:
+            return
+        late = latency > self._objective
+        self._counts["late"] += late
         self._latencies.append((latency, late))
 
     def encoded(self, windows: int, seconds: float) -> None:

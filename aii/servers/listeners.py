@@ -100,6 +100,7 @@ class Listeners:
                 config.audiosocket_port,
                 own,
                 max_calls=config.max_calls,
+                count=self.open_calls,
                 options="--host or --audiosocket-port",
             )
             self._tcp.append(("AudioSocket on", server))
@@ -109,6 +110,7 @@ class Listeners:
                 config.port,
                 services,
                 max_calls=config.max_calls,
+                count=self.open_calls,
                 context=tcp_context,
             )
             self._tcp.append(("TLS listening on" if tcp_context else "listening on", server))
@@ -136,6 +138,10 @@ class Listeners:
             elif not self._web.secure:
                 lines.append(f"{self._web.url} is not encrypted; give it --tls-cert")
         return lines
+
+    def open_calls(self) -> int:
+        """Connections that are open, on all TCP ports together."""
+        return sum(server.open_calls for _, server in self._tcp)
 
     def counts(self) -> dict[str, int]:
         """Calls by TCP that were accepted and refused."""

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from aii.engine.api import Engine
+from aii.engine.api import GAUGES, Engine
 from aii.errors import ServiceError
 from aii.streaming.factory import Sessions
 from aii.streaming.session import Session
@@ -155,13 +155,30 @@ class Models:
         return self.of(call_id).engine.cancel(call_id)
 
     def stats(self) -> dict[str, float]:
-        """The sums over all models that have served; ``waiting`` of those that do."""
+        """Counters of all models that have served, and gauges of those that do."""
         with self._lock:
             engines = list(self._engines.values())
             total: Counter[str] = Counter(self._retired)
-        for engine in engines:
-            total.update(engine.stats())
-        return dict(total)
+        every = [engine.stats() for engine in engines]
+        for stats in every:
+            total.update({name: value for name, value in stats.items() if name not in GAUGES})
+        gauges = {
+            name: combine(stats[name] for stats in every if name in stats)
+            for name, combine in GAUGES.items()
+            if any(name in stats for stats in every)
+        }
+        return {**total, **gauges}
+
+    def no_room(self) -> str:
+        """Why a call that begins now would be at the cost of those there are; "" if it would not.
+
+        The first call is always welcome: there is nobody who could lose by it.
+        """
+        with self._lock:
+            if not self._bound:
+                return ""
+        full = self.stats().get("full", 0.0) > 0.0
+        return "this machine is full: its answers come too late already" if full else ""
 
     def close(self, timeout: float = 0.0) -> bool:
         """Close every engine; whether all have come to rest."""
@@ -229,7 +246,7 @@ class Models:
                 log.warning("a model that was replaced is still decoding; its memory is kept")
             with self._lock:
                 counts = engine.stats()
-                self._retired.update({k: v for k, v in counts.items() if k != "waiting"})
+                self._retired.update({k: v for k, v in counts.items() if k not in GAUGES})
             del engine
         self._freed()
         log.info("the memory of a model that was replaced is given back")

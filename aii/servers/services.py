@@ -37,6 +37,7 @@ class Services:
         running: the calls that can be asked something now.
         bind: a leg of the call with this id begins: it stays with the model that serves now.
         unbind: such a leg is over.
+        no_room: why the engine has no room for one more call; "" where it has.
         defaults: the settings of the call with this id, where it has none of its own.
         voice: what judges whether somebody speaks; None where nobody asks.
         sinks: where events go besides the call's own socket.
@@ -60,6 +61,7 @@ class Services:
     running: RunningCalls = field(default_factory=RunningCalls)
     bind: Callable[[str], object] = _nothing
     unbind: Callable[[str], object] = _nothing
+    no_room: Callable[[], str] = str
     defaults: Callable[[str], Any] = _nothing
     voice: Voice | None = None
     sinks: Sequence[Sink] = ()

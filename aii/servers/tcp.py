@@ -61,7 +61,9 @@ class TcpServer:
         host: address or name to listen on, IPv4 or IPv6.
         port: 0 picks a free one; see ``address``.
         services: what each connection is given.
-        max_calls: calls at once; further ones are refused with a line.
+        max_calls: calls at once; further ones are refused with a line, as they are where the
+            services have no room.
+        count: how many there are, where others share the limit; None to count our own.
         context: for TLS, or None.
         options: those that name host and port, for the message when they cannot be had.
 
@@ -76,11 +78,13 @@ class TcpServer:
         services: Services,
         *,
         max_calls: int = 500,
+        count: Callable[[], int] | None = None,
         context: ssl.SSLContext | None = None,
         options: str = "--host or --port",
     ) -> None:
         self._services = services
         self._max_calls = max_calls
+        self._count = count or (lambda: self.open_calls)
         self._listener = listen(host, port, options=options)
         self._pump = None if context is None else TlsPump(context)
         self._listener.setblocking(False)
@@ -173,8 +177,12 @@ class TcpServer:
             _tune(sock)
             if self._pump is not None:
                 sock = self._pump.wrap(sock)
-            if self.open_calls >= self._max_calls:
-                self._refuse(selector, sock, caller)
+            if self._count() >= self._max_calls:
+                why = f"{self._max_calls} calls are open already"
+                self._refuse(selector, sock, caller, why, "--max-calls")
+                return
+            if why := self._services.no_room():
+                self._refuse(selector, sock, caller, why, "--when-full, --objective")
                 return
             connection = Connection(sock, caller, self._services, self._loop)
         except OSError as error:
@@ -184,11 +192,13 @@ class TcpServer:
         self.counts["accepted"] += 1
         self._loop.add(connection)
 
-    def _refuse(self, selector: selectors.BaseSelector, sock: socket.socket, caller: str) -> None:
+    def _refuse(
+        self, selector: selectors.BaseSelector, sock: socket.socket, caller: str, why: str, how: str
+    ) -> None:
         """Say why, then let the client close: closing first would take the line from it."""
         self.counts["refused"] += 1
-        line = f"refused: {self._max_calls} calls are open already; try again later"
-        log.warning("%s: %s (--max-calls)", caller, line)
+        line = f"refused: {why}; try again later"
+        log.warning("%s: %s (%s)", caller, line, how)
         sock.setblocking(False)
         outbox = Outbox(self._services.reply)
         outbox.say(line)

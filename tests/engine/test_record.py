@@ -66,6 +66,20 @@ def test_it_is_full_only_when_it_is_busy_and_late() -> None:
     assert not idle.full(20.0)  # late, but not for want of time
 
 
+def test_a_recording_that_takes_its_time_is_not_late() -> None:
+    record = Record(objective=1.0)
+    busy(record, 0, 20)
+    for _ in range(40):
+        record.answered(5.0, 20.0, 7, wanted=61.0)
+        record.answered(5.0, 20.0, 7, wanted=float("inf"))
+    stats = record.stats(20.0)
+    assert (stats["done"], stats["late"], stats["within"], stats["full"]) == (80, 0, 1.0, 0.0)
+    for _ in range(3):
+        record.answered(5.0, 2.0, 7, wanted=1.0)
+        record.answered(5.0, 2.0, 7, wanted=-0.1)  # an urgent one
+    assert record.full(20.0)
+
+
 def test_it_does_not_flutter() -> None:
     record = Record(objective=1.0)
     busy(record, 0, 20)

@@ -10,11 +10,14 @@ import threading
 import time
 
 import pytest
-from fake_engine import FakeEngine, slin, speech, spoken
+from fake_engine import VOCABULARY, FakeEngine, call_settings, slin, speech, spoken
 from server_rig import WAIT, Rig, lines, read_all, reset, wait_until
 
 from aii.servers.budget import Budget
+from aii.servers.models import Loaded, Models
+from aii.servers.tcp import TcpServer
 from aii.streaming.events import Final, Partial, Skipped
+from aii.streaming.factory import Sessions
 
 
 def test_a_stuck_engine_never_stops_the_reading():
@@ -335,3 +338,56 @@ def test_a_mistake_of_ours_ends_one_call(caplog, monkeypatch):
         assert rig.listener.ended()[0].reason == "internal error"
         assert "".join(lines(rig.call(slin(samples)))) == spoken(samples)
     assert "a mistake of ours" in caplog.text
+
+
+class Crowded(FakeEngine):
+    """An engine that says whether it is full."""
+
+    full = 0.0
+
+    def stats(self) -> dict[str, float]:
+        return {**super().stats(), "full": self.full}
+
+
+def test_calls_are_refused_while_the_engine_is_full_and_those_there_are_go_on(caplog):
+    engine = Crowded()
+    sessions = Sessions(call_settings(), VOCABULARY)
+    models = Models(Loaded("one", engine, sessions), lambda *_: pytest.fail("nothing is loaded"))
+    bound = {"bind": models.bind, "unbind": models.release, "no_room": models.no_room}
+    samples = speech(7, seed=4)
+    with Rig(engine=engine, reply="text", framing="raw", **bound) as rig:
+        engine.full = 1.0
+        with rig.connect() as first:  # nobody else is there: it is taken
+            first.sendall(slin(samples[: len(samples) // 2]))
+            wait_until(lambda: len(models._bound) == 1)
+            with rig.connect() as second:
+                second.sendall(b"x" * 1000)
+                reply = read_all(second)
+            assert reply == (
+                "aii: refused: this machine is full: its answers come too late already; "
+                "try again later\n"
+            )
+            engine.full = 0.0
+            assert "w1" in rig.call(slin(speech(1)))
+            engine.full = 1.0
+            first.sendall(slin(samples[len(samples) // 2 :]))
+            first.shutdown(socket.SHUT_WR)
+            assert "".join(lines(read_all(first))) == spoken(samples)  # late or not, none is lost
+        wait_until(lambda: not models._bound)
+        assert rig.server.counts == {"accepted": 2, "refused": 1}
+    assert "--when-full" in caplog.text
+
+
+def test_all_ports_share_the_limit():
+    with Rig(reply="text") as rig:
+        server = TcpServer("127.0.0.1", 0, rig.services, max_calls=1, count=lambda: 1)
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        try:
+            with socket.create_connection(server.address, timeout=WAIT) as client:
+                client.sendall(b"x")
+                assert "refused: 1 calls are open already" in read_all(client)
+        finally:
+            server.stop()
+            thread.join(WAIT)
+            assert server.finish(1.0)

@@ -174,6 +174,40 @@ def test_a_change_of_language_keeps_the_engine():
     assert models.close(1)
 
 
+class Counting(FakeEngine):
+    """An engine with counts of its own."""
+
+    def __init__(self, **stats: float) -> None:
+        super().__init__()
+        self.told = stats
+
+    def stats(self) -> dict[str, float]:
+        return self.told
+
+
+def test_counters_of_all_models_add_up_and_gauges_do_not():
+    old = Counting(done=3, waiting=1, load=0.9, within=0.8, full=1.0, latency_p95=2.0)
+    new = Counting(done=4, waiting=2, load=0.2, within=1.0, full=0.0, latency_p95=0.5)
+
+    def load(name: str, language: str | None, kept: Loaded | None) -> Loaded:
+        return Loaded(name, new, Sessions(call_settings(), VOCABULARY))
+
+    models = Models(Loaded("one", old, Sessions(call_settings(), VOCABULARY)), load)
+    assert models.no_room() == ""  # nobody is there
+    models.bind("call")
+    assert "full" in models.no_room()
+    models.change("two")
+    assert models.stats() == {
+        "done": 7, "waiting": 3, "load": 0.9, "within": 0.8, "full": 1.0, "latency_p95": 2.0,
+    }  # fmt: skip
+    models.release("call")
+    wait_until(lambda: models._retired)
+    assert models.stats() == {**new.told, "done": 7}
+    models.bind("another")
+    assert models.no_room() == ""
+    assert models.close(1)
+
+
 def test_a_failed_change_changes_nothing():
     def fail(name: str, language: str | None, kept: Loaded | None) -> Loaded:
         raise CheckpointError("no")

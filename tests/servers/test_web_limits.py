@@ -12,7 +12,7 @@ import socket
 
 import numpy as np
 import pytest
-from fake_engine import floats, speech, spoken
+from fake_engine import FakeEngine, floats, speech, spoken
 from server_rig import WAIT, read_all, wait_until
 from web_rig import END, WebRig, call_beside, closed, messages, refused, say
 from websockets.exceptions import InvalidStatus
@@ -213,6 +213,39 @@ def test_too_many_sessions_are_refused():
             one.send(END)
             closed(one)
         wait_until(lambda: rig.web.sessions == 1)
+        assert say(rig, "/ws", np.zeros(8000, np.float32))
+
+
+class Crowded(FakeEngine):
+    """An engine that says whether it is full."""
+
+    full = 0.0
+
+    def stats(self) -> dict[str, float]:
+        return {**super().stats(), "full": self.full}
+
+
+def test_a_full_machine_takes_no_more_calls():
+    engine = Crowded()
+    with WebRig(engine=engine) as rig, rig.ws("/ws") as first:
+        first.send(np.zeros(8000, np.float32).tobytes())
+        wait_until(lambda: rig.models._bound)
+        assert rig.get("/load")["full"] is False
+        engine.full = 1.0
+        assert rig.get("/load")["full"] is True
+        for path in ("/ws", "/ws/transcription", "/vosk", "/media", "/aeap", "/audio-stream"):
+            with rig.ws(path) as second:
+                code, reason = closed(second)
+            assert (code, reason) == (
+                1013,
+                "this machine is full: its answers come too late already; try again later",
+            )
+        with rig.ws("/ws/events") as watcher:  # who only watches costs nothing
+            watcher.recv(timeout=WAIT)
+        assert refused(rig)["full"] == 6
+        first.send(END)
+        closed(first)
+        wait_until(lambda: not rig.models._bound)
         assert say(rig, "/ws", np.zeros(8000, np.float32))
 
 

@@ -78,9 +78,9 @@ async def bridge(
     offered = websocket.scope.get("subprotocols", [])
     chosen = next((name for name in protocol.subprotocols if name in offered), None)
     await websocket.accept(subprotocol=chosen)
-    if web.stopping or web.full:
-        why = "the server is stopping" if web.stopping else "too many sessions are open"
-        web.refused("stopping" if web.stopping else "sessions")
+    if refusal := web.refusal():
+        kind, why = refusal
+        web.refused(kind)
         await close(websocket, TRY_LATER, f"{why}; try again later")
         return
     session = _Bridge(web, websocket, protocol, caller or peer(websocket), settings, manner)

@@ -133,6 +133,15 @@ class Web:
         """Whether further sessions are refused."""
         return self.sessions >= self.config.max_sessions
 
+    def refusal(self) -> tuple[str, str] | None:
+        """Why a call that comes now is not taken, as a word for metrics and as a line; or None."""
+        if self.stopping:
+            return "stopping", "the server is stopping"
+        if self.full:
+            return "sessions", "too many sessions are open"
+        why = self.services.no_room()
+        return ("full", why) if why else None
+
     @contextlib.contextmanager
     def running(self, session: Ending) -> Iterator[None]:
         """Within, the session counts, and is told when the server stops."""

@@ -50,6 +50,7 @@ async def load(request: Request) -> dict[str, Any]:
         "device": loaded.about.get("device"),
         **web.load.report(),
         "queue": int(web.waiting()),
+        "full": bool(web.services.no_room()),
         "calls": web.board.open,
         "max_calls": web.config.max_calls + web.config.max_sessions,
         "version": request.app.version,
