@@ -168,6 +168,8 @@ class Trainer:
             self.model.encoder.conv2.weight.mul_(5.0)
         # Only while training: the encoder alone has to spell out the words as well.
         self.speller = nn.Linear(WIDTH, self.vocabulary.texts + 1)
+        with torch.no_grad():  # most frames spell nothing: else its loss drowns the other at first
+            self.speller.bias[self.vocabulary.texts] = 6.0
         self.average = Whisper(dimensions(self.vocabulary.size)).requires_grad_(False)
         self.average.load_state_dict(self.model.state_dict())
         self.learned = [*self.model.parameters(), *self.speller.parameters()]
