@@ -248,8 +248,8 @@ class Channel:
         name = self.variables.get("EAGI_AUDIO_FORMAT", "")
         rate = {"": 8_000, "slin16": 16_000}[name]
         audio = encoded(say(self.words), "s16", rate)
-        env = {"EAGI_AUDIO_FORMAT": name} if name else {}
-        script_run = eagi(self.rig.tcp, rate, seconds, feed=audio, hang_up=True, **env)
+        channel = {"EAGI_AUDIO_FORMAT": name} if name else {}
+        script_run = eagi(self.rig.tcp, rate, seconds, feed=audio, hang_up=True, **channel)
         self.variables |= script_run.variables
 
     def _record(self, argument: str) -> None:

@@ -8,6 +8,7 @@ Goes into Asterisk's agi-bin directory and needs Python alone. WAV files say the
 are; .sln16 is what aii takes as it is. AII_STATUS is OK, EMPTY or ERROR.
 """
 
+import signal
 import socket
 import sys
 
@@ -36,6 +37,7 @@ def transcribe(address, call, path):
 
 def main():
     """Run the script; the exit status."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the caller has hung up: h still wants AII_TEXT
     agi = {}
     for line in iter(sys.stdin.readline, ""):
         name, _, value = line.strip().partition(": ")

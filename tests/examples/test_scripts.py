@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import struct
 import subprocess
+import threading
 
 import pytest
 from agi_peer import EXAMPLES, UNIQUEID, Asterisk, eagi
@@ -28,13 +31,13 @@ def wav(rate: int = 8_000) -> bytes:
     return b"RIFF" + struct.pack("<I", len(head) + len(data)) + head + data
 
 
-@pytest.mark.parametrize("rate, format", [(8_000, ""), (16_000, "slin16")])
+@pytest.mark.parametrize("rate, format", [(8_000, ""), (16_000, "slin16"), (48_000, "slin48")])
 @pytest.mark.parametrize("hang_up", [True, False])
 def test_eagi(rig, rate, format, hang_up) -> None:
-    env = {"EAGI_AUDIO_FORMAT": format} if format else {}
+    channel = {"EAGI_AUDIO_FORMAT": format} if format else {}
     calls = rig.listener.count()
     audio = encoded(say(SPOKEN), "s16", rate)
-    asterisk = eagi(rig.server.address, rate, "1.2", feed=audio, hang_up=hang_up, **env)
+    asterisk = eagi(rig.server.address, rate, "1.2", feed=audio, hang_up=hang_up, **channel)
     assert asterisk.variables == {"AII_TEXT": SPOKEN, "AII_STATUS": "OK"}
     ended = rig.listener.ended(calls + 1)[-1]
     assert ended.call_id == UNIQUEID
@@ -46,6 +49,26 @@ def test_eagi_with_nobody_speaking(rig) -> None:
     assert asterisk.variables == {"AII_TEXT": "", "AII_STATUS": "EMPTY"}
 
 
+def test_a_hangup_while_a_recording_is_heard_leaves_the_text(tmp_path) -> None:
+    """Asterisk sends SIGHUP to a script whose caller hangs up; the extension h reads AII_TEXT."""
+    recording = tmp_path / "r.wav"
+    recording.write_bytes(wav())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        asterisk = Asterisk("aii-agi.py", str(recording), "127.0.0.1", str(server.getsockname()[1]))
+        runner = threading.Thread(target=asterisk.run)
+        runner.start()
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(60)
+            while connection.recv(65_536):
+                pass
+            asterisk.process.send_signal(signal.SIGHUP)
+            connection.sendall(SPOKEN.encode())
+        runner.join(60)
+    assert asterisk.variables == {"AII_TEXT": SPOKEN, "AII_STATUS": "OK"}
+
+
 def test_eagi_without_a_server() -> None:
     near, far = os.pipe()
     asterisk = Asterisk("aii-eagi.py", "1", "127.0.0.1", "1", audio=near)
@@ -53,7 +76,7 @@ def test_eagi_without_a_server() -> None:
     assert asterisk.run() == 1
     os.close(far)
     assert asterisk.variables == {"AII_STATUS": "ERROR"}
-    assert asterisk.commands[0].startswith('VERBOSE "aii: ')
+    assert asterisk.commands[1].startswith('VERBOSE "aii: ')
 
 
 def test_agi(rig, tmp_path) -> None:
