@@ -91,7 +91,8 @@ class Grammar:
         Args:
             value: ``{"digits": 4}``, ``{"digits": [1, 4]}``, ``{"words": ["yes", "no"]}``,
                 ``{"words": {"sales": "1"}}``, or as text ``digits:4``, ``digits:1-4``,
-                ``words:yes|no`` (what stands behind the colon may also be a mapping's value).
+                ``words:yes|no``, ``words:sales=1|support=2`` (what stands behind the colon may
+                also be a mapping's value).
             language: code for digits.
 
         Raises:
@@ -107,6 +108,8 @@ class Grammar:
                 wanted = wanted.split("-")
             if isinstance(words, str):
                 words = words.split("|")
+                if any("=" in word for word in words):
+                    words = dict(word.partition("=")[::2] for word in words)
             if wanted is not None and words is None:
                 first, last = wanted if isinstance(wanted, list) and len(wanted) == 2 else (
                     (wanted, wanted)

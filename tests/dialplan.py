@@ -68,6 +68,28 @@ def split(text: str, separator: str = ",") -> list[str]:
     return parts
 
 
+def arguments(text: str, most: int) -> list[str]:
+    """An application's arguments as Asterisk cuts them: at most so many, the last one has the rest.
+
+    A comma behind a backslash or within quotes or brackets cuts nothing; backslashes and quotes go.
+    """
+    found, depth, quoted, place = [""], 0, False, 0
+    while place < len(text):
+        character = text[place]
+        depth += (character in "({[") - (character in ")}]")
+        if character == "\\":
+            place += 1
+            found[-1] += text[place : place + 1]
+        elif character == '"':
+            quoted = not quoted
+        elif character == "," and not depth and not quoted and len(found) < most:
+            found.append("")
+        else:
+            found[-1] += character
+        place += 1
+    return found + [""] * (most - len(found))
+
+
 class Channel:
     """A call that comes into a context.
 
@@ -76,10 +98,14 @@ class Channel:
         words: what the caller says.
         folder: stands for /tmp.
         exten: what was dialled.
+        keys: what the caller keys before speaking.
     """
 
-    def __init__(self, rig: WebRig, words: str, folder: Path, exten: str = "100") -> None:
+    def __init__(
+        self, rig: WebRig, words: str, folder: Path, exten: str = "100", keys: str = ""
+    ) -> None:
         self.rig = rig
+        self.keys = keys
         self.words = words
         self.said: list[str] = []  # by Verbose
         self.variables = {"EXTEN": exten, "UNIQUEID": UNIQUEID, "CHANNEL": "PJSIP/alice-0001"}
@@ -130,7 +156,7 @@ class Channel:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         status, answer = self.rig.request(method, path, body.encode() or None, **kind)
         assert status in (200, 201), answer
-        text = answer if isinstance(answer, str) else str(answer["call_id"])
+        text = str(answer["call_id"]) if isinstance(answer, dict) else str(answer or "")
         return text.rstrip()  # func_curl cuts what is blank at the end
 
     # Applications.
@@ -170,9 +196,12 @@ class Channel:
         rate = RATES[kind]
         audio = encoded(say(self.words), "s16", rate)
         peer = Peer(self.rig.audiosocket, audio, kind=kind, call=uuid.UUID(call))
+        for key in self.keys:
+            peer.key(key)
         # The caller hangs up, unless the server ends the call before that.
         run([peer], lambda: peer.sent > len(audio) + 4 * rate, tick=0.002)
         self.variables["end"] = peer.end
+        assert peer.end in ("", "hangup"), peer.end
         peer.hang_up()
 
     def _dial(self, argument: str) -> None:
@@ -208,10 +237,15 @@ class Channel:
         return self.rig.ws + target.path + query
 
     def _originate(self, argument: str) -> None:
-        target, application, name, spied, *_ = argument.split(",")
+        target, application, name, data, third, timeout, options = arguments(argument, 7)
         local = re.fullmatch(r"Local/(.+)@([\w-]+)/n", target)
         assert local is not None
-        assert (application, name, spied) == ("app", "ChanSpy", self.variables["CHANNEL"])
+        assert (application, name, third, timeout, options) == ("app", "ChanSpy", "", "", "a")
+        spied, spying = arguments(data, 2)
+        assert spied == self.variables["CHANNEL"]
+        # Without q the spied channel's name is spelt out to the spy, without o both sides are
+        # heard, without E the spy waits for ever when the call is over.
+        assert set("qoE") <= set(spying)
         other = Channel(self.rig, self.words, self._folder, exten=local[1])
         self.spies.append(threading.Thread(target=other.run, args=(local[2],)))
         self.spies[-1].start()

@@ -108,6 +108,7 @@ def test_keys():
         ({"words": ["yes", "no"]}, Grammar.words(["yes", "no"])),
         ({"words": "yes|no"}, Grammar.words(["yes", "no"])),
         ("words:yes|no", Grammar.words(["yes", "no"])),
+        ("words:sales=1|support=2", Grammar.words({"sales": "1", "support": "2"})),
         ({"words": {"sales": "1"}}, Grammar.words({"sales": "1"})),
         ({"words": [" new   york "]}, Grammar.words(["new york"])),
     ],

@@ -112,6 +112,7 @@ class AudioSocketFraming(Framing):
         if self._options.payload != "auto":
             self._codecs[0x10] = CODECS[self._options.payload]
         self._held = bytearray()
+        self._begun = False  # the UUID has come
         self._kind: int | None = None  # of the last audio
         self._odd_kinds: set[int] = set()
         self._said_unsure = False
@@ -119,8 +120,8 @@ class AudioSocketFraming(Framing):
 
     @property
     def tick_after(self) -> float | None:
-        """When the next keep-alive is due, once there was audio."""
-        if not self._options.keepalive or self._kind is None or self._silences >= KEEPALIVES:
+        """When the next keep-alive is due; a caller may be silent from the first moment on."""
+        if not self._options.keepalive or not self._begun or self._silences >= KEEPALIVES:
             return None
         return self._options.keepalive * (self._silences + 1)
 
@@ -144,15 +145,17 @@ class AudioSocketFraming(Framing):
 
     def _wait(self, idle: float) -> list[Frame]:
         due = self.tick_after
-        if due is not None and idle >= due and self._kind is not None:
+        if due is not None and idle >= due:
             self._silences = int(idle / self._options.keepalive)
-            self._outbox += message(self._kind, self._codecs[self._kind].silence(20))
+            kind = 0x10 if self._kind is None else self._kind  # which every Asterisk takes
+            self._outbox += message(kind, self._codecs[kind].silence(20))
         return []
 
     def _message(self, kind: int, payload: bytes) -> list[Frame]:
         if kind in AUDIO_RATES:
             return self._audio(kind, payload)
         if kind == UUID:
+            self._begun = True
             if len(payload) == 16:
                 return [CallId(str(uuid.UUID(bytes=payload)))]
             return self._notice(f"AudioSocket: a UUID of {len(payload)} bytes instead of 16")

@@ -19,6 +19,7 @@ from typing import Any
 from aii.errors import ConfigError, ServiceError
 from aii.protocols.metadata import LONGEST_VALUE, MOST_VALUES, metadata
 from aii.protocols.utterance import PIECES
+from aii.streaming.collect import Question
 from aii.streaming.events import Event, Final
 from aii.streaming.settings import CallSettings
 
@@ -218,6 +219,8 @@ class CallRegistry:
         until = self._clock() + _lifetime(values.get("expires"))
         plan = self._sorted(parse_plan(call_id, values))
         CallSettings().changed(dict(plan.wishes))  # whoever registers can still mend it
+        if plan.collect is not None:
+            Question.parse(plan.collect)
         with self._lock:
             if key not in self._entries and len(self._entries) >= self._most:
                 self._forget()

@@ -5,7 +5,8 @@
 
 At 8 kHz, or as the channel's variable EAGI_AUDIO_FORMAT (slin16 ...) says. Goes into Asterisk's
 agi-bin directory and needs Python alone. It ends after SECONDS of audio (10), when the caller hangs
-up (the extension h still has AII_TEXT), or when aii ends the call. AII_STATUS is OK, EMPTY or ERROR.
+up (the extension h still has AII_TEXT), or when aii ends the call. AII_STATUS says OK, EMPTY or
+ERROR.
 """
 
 import os

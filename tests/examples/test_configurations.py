@@ -14,7 +14,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'ai
 pytest.importorskip("websockets", reason="websockets is not installed: pip install 'aii[web]'")
 
 from agi_peer import EXAMPLES, UNIQUEID
-from dialplan import Channel, configuration, contexts
+from dialplan import Channel, arguments, configuration, contexts
 from telephony_rig import WebRig
 from websocket_peers import audio_stream
 
@@ -24,6 +24,8 @@ WORDS = "yes five nine"
 RUN = {
     "aii-audiosocket",
     "aii-audiosocket-wide",
+    "aii-menu",
+    "aii-digits",
     "aii-websocket",
     "aii-websocket-ulaw",
     "aii-both-sides",
@@ -58,7 +60,7 @@ def test_audiosocket_goes_on_with_the_words(rig, tmp_path) -> None:
     (started,) = (e for e in rig.listener.events if isinstance(e, CallStarted))
     assert started.call_id == channel.variables["CALL"]
     assert (started.caller, started.callee) == ("+49 30 1", "100")
-    assert started.details == {"channel": "PJSIP/alice-0001"}
+    assert started.details == {"channel": UNIQUEID}  # which AMI and ARI both understand
     assert ended(rig)[0].reason == "done"
     assert {request.language for request in rig.engine.requests} == {"en"}
     assert "sales, support" in str(rig.engine.requests[0].options)
@@ -68,6 +70,36 @@ def test_audiosocket_at_16_khz(rig, tmp_path) -> None:
     channel = Channel(rig, WORDS, tmp_path).run("aii-audiosocket-wide")
     assert ended(rig)[0].call_id == channel.variables["CALL"]
     assert rig.listener.text().split() == WORDS.split()
+
+
+@pytest.mark.parametrize("words, keys, chosen", [("five", "", "five"), ("", "2", "nine")])
+def test_a_menu(rig, tmp_path, words, keys, chosen) -> None:
+    """With words that the engine of tones knows in place of the example's."""
+    channel = Channel(rig, words, tmp_path, keys=keys)
+    plan = channel._plan["aii-menu"]
+    assert [step for step in plan if "words:sales=1|support=2|billing=3" in step]
+    other = "words:five=1|nine=2"
+    channel._plan["aii-menu"] = [
+        step.replace("words:sales=1|support=2|billing=3", other) for step in plan
+    ]
+    channel.run("aii-menu")
+    assert channel.variables["end"] == "hangup"
+    assert channel.said == [f"+49 30 1 chose: {chosen}"]
+
+
+@pytest.mark.parametrize(
+    "words, keys, code", [("five nine one two", "", "5912"), ("", "4719", "4719")]
+)
+def test_digits(rig, tmp_path, words, keys, code) -> None:
+    channel = Channel(rig, words, tmp_path, keys=keys).run("aii-digits")
+    assert channel.variables["end"] == "hangup"
+    assert channel.said == [f"the code is: {code}"]
+
+
+def test_arguments_are_cut_as_asterisk_cuts_them() -> None:
+    assert arguments("a,b,,c", 3) == ["a", "b", ",c"]
+    assert arguments("Local/1@x/n,app,ChanSpy,P/1,qo,,,a", 7)[3:] == ["P/1", "qo", "", ",a"]
+    assert arguments(r"a\,b,(c,d),\"e", 3) == ["a,b", "(c,d)", '"e']
 
 
 @pytest.mark.parametrize("context", ["aii-websocket", "aii-websocket-ulaw"])

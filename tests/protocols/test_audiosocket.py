@@ -180,9 +180,9 @@ def test_the_override_is_for_kind_0x10_alone(play) -> None:
 @pytest.mark.parametrize("kind", sorted(AUDIO_RATES))
 def test_silence_keeps_a_quiet_call_alive(kind: int) -> None:
     machine = AudioSocketFraming(AudioSocketOptions(keepalive=1.0))
-    assert machine.tick_after is None  # nobody knows yet which kind
-    machine.receive(HELLO, 0.0)
     assert machine.tick_after is None
+    machine.receive(HELLO, 0.0)
+    assert machine.tick_after == 1.0
     machine.receive(message(kind, b"ab"), 0.02)
     silence = message(kind, bytes(AUDIO_RATES[kind] // 50 * 2))
     assert machine.tick_after == 1.0
@@ -197,6 +197,13 @@ def test_silence_keeps_a_quiet_call_alive(kind: int) -> None:
     machine.eof()
     assert machine.tick(9.0) == []
     assert machine.send() == b""
+
+
+def test_a_call_whose_caller_sends_nothing_at_all_is_kept_alive() -> None:
+    """A muted telephone may send no packet, and Asterisk cuts off such a call after 2 s."""
+    machine = AudioSocketFraming(AudioSocketOptions(keepalive=1.0))
+    machine.receive(HELLO + message(0x03, b"4"), 0.0)
+    assert (machine.tick(1.01), machine.send()) == ([], message(0x10, bytes(320)))
 
 
 def test_keep_alive_ends_with_a_client_that_is_gone() -> None:

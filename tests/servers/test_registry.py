@@ -134,6 +134,8 @@ def test_entries_expire_and_are_bounded() -> None:
         ("c", {"sinks": ["console"] * 17}),
         ("c", {"sinks": ["x" * 3000]}),
         ("c", {"end_on": "midnight"}),
+        ("c", {"collect": {"digits": 0}}),
+        ("c", {"collect": "letters:3"}),
         ("c", {"language": "klingon"}),
         ("c", {"policy": "best"}),
         ("c", {"vad": "perhaps"}),

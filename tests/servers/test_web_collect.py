@@ -85,3 +85,19 @@ def test_what_cannot_be_asked_is_refused_in_one_line(rig, body):
     line = json.loads(refused.content)["error"]["message"]
     assert line
     assert "\n" not in line
+
+
+def test_what_was_answered_is_read_after_the_call(rig):
+    """As a dialplan does it, which has waited for the call to end."""
+    with rig.ws("/ws?call_id=read-later") as ws:
+        ws.send(json.dumps({"type": "collect", "words": ["w7", "w8"]}))
+        ws.send(word(0))
+        ws.recv(timeout=30)
+        assert rig.ask("GET", "/calls/read-later/answer").content == b""
+        assert rig.get("/calls/read-later/answer?format=json") is None
+        ws.send(word(7))
+        given = read_answer(ws)
+        ws.send(END)
+    assert rig.ask("GET", "/calls/read-later/answer").content == b"w7"
+    assert rig.get("/calls/read-later/answer?format=json") == given
+    assert rig.ask("GET", "/calls/nobody/answer").status == 404

@@ -13,6 +13,9 @@ from fake_engine import floats, speech, spoken
 from server_rig import WAIT, wait_until
 from web_rig import END, WebRig, messages, pieces, say
 
+from aii.servers.web.board import ENDED, Board
+from aii.streaming.events import CallEnded, CallStarted
+
 
 @pytest.fixture(scope="module")
 def rig():
@@ -186,3 +189,13 @@ def test_the_documentation_names_every_route_and_loads_nothing(rig):
     assert "http://" not in page
     assert "https://" not in page
     assert "<script" not in page
+
+
+def test_of_hundreds_of_calls_that_end_at_once_each_can_be_asked_for():
+    board = Board()
+    for number in range(500):
+        board.emit(CallStarted(call_id=f"call-{number}", seq=1))
+    for number in range(500):
+        board.emit(CallEnded(call_id=f"call-{number}", seq=2, reason="done"))
+    assert all(board.find(f"call-{number}") for number in range(500))
+    assert len(board.calls()) == ENDED  # a snapshot stays small

@@ -16,10 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aii.sinks.base import droppable
-from aii.streaming.events import CallEnded, CallStarted, Event, Final, Heard, Partial
+from aii.streaming.events import Answer, CallEnded, CallStarted, Event, Final, Heard, Partial
 
 ENDED = 50
 """Calls that have ended and are still shown."""
+
+KEPT = 1_000
+"""Calls that have ended and can still be asked for by id: of hundreds that end at once, each one's
+dialplan wants its text a moment later."""
 
 FINALS = 50_000
 """Finals kept in all calls together; a call with many gives up its first ones for others."""
@@ -52,6 +56,7 @@ class Entry:
     finals: deque[tuple[float, Final]] = field(default_factory=deque)
     forgotten: int = 0
     partial: tuple[float, Partial] | None = None
+    answer: Answer | None = None  # the last one
 
     def add(self, now: float, event: Event) -> None:
         """Take the leg's next event."""
@@ -63,6 +68,8 @@ class Entry:
             self.partial = None
         elif isinstance(event, Partial):
             self.partial = now, event
+        elif isinstance(event, Answer):
+            self.answer = event
         elif isinstance(event, CallEnded):
             self.ended, self.reason, self.duration = now, event.reason, event.end
             self.partial = None
@@ -174,7 +181,7 @@ class Board:
         if isinstance(event, CallEnded):
             del self._open[key]
             self._ended.append(entry)
-            while len(self._ended) > ENDED:
+            while len(self._ended) > KEPT:
                 self._count -= len(self._ended.popleft().finals)
 
     def _make_room(self, entry: Entry) -> None:
@@ -189,7 +196,7 @@ class Board:
     def calls(self, finals: int | None = SHOWN) -> list[dict[str, Any]]:
         """Open calls, then those that have ended, the latest first."""
         with self._lock:
-            return [entry.to_dict(finals) for entry in self._all()]
+            return [entry.to_dict(finals) for entry in self._shown()]
 
     def find(self, call_id: str, leg: str | None = None) -> list[Entry]:
         """The latest call of this id: its legs, or the one named."""
@@ -215,6 +222,10 @@ class Board:
         opened = sorted(self._open.values(), key=lambda entry: entry.started, reverse=True)
         return [*opened, *reversed(self._ended)]
 
+    def _shown(self) -> list[Entry]:
+        found = self._all()
+        return found[: len(self._open) + ENDED]
+
     def watch(self, wake: Callable[[], None]) -> Watcher:
         """Begin to read events: first a snapshot, then every event, without a gap or a double.
 
@@ -223,7 +234,7 @@ class Board:
         """
         watcher = Watcher(wake)
         with self._lock:
-            calls = [entry.to_dict(SHOWN) for entry in self._all()]
+            calls = [entry.to_dict(SHOWN) for entry in self._shown()]
             watcher.put(json.dumps({"type": "snapshot", "calls": calls}, ensure_ascii=False), False)
             self._watchers.add(watcher)
         return watcher

@@ -108,6 +108,20 @@ async def transcript(
     return Response(text, media_type=FORMATS[format], headers=headers)
 
 
+@router.get("/calls/{call_id}/answer")
+async def answer(
+    request: Request,
+    call_id: str,
+    format: str = Query("txt", pattern="^(txt|json)$"),
+    leg: str | None = None,
+) -> Response:
+    """The last answer of a call that was asked something: its value, or as JSON the whole event."""
+    answers = [entry.answer for entry in _found(web_of(request), call_id, leg) if entry.answer]
+    if format == "json":
+        return JSONResponse(answers[0].to_dict() if answers else None)
+    return PlainTextResponse((answers[0].value or "") if answers else "")
+
+
 # -- events as they happen ------------------------------------------------------------------------
 
 
