@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import threading
 from collections.abc import Callable
 
 from aii.servers.loop import TICK
@@ -38,8 +39,15 @@ PROVEN = 0.2
 LIVE_RATE = 400_000
 """... and bytes per second: 48 kHz in stereo is half of that; a file comes faster."""
 
-_buffer = bytearray(CHUNK)
-"""Where all calls read to, one after the other: they share a thread."""
+
+class _Space(threading.local):
+    """Where all calls of a thread read to, one after the other. Each listener has a thread."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(CHUNK)
+
+
+_space = _Space()
 
 
 class Line:
@@ -106,8 +114,9 @@ class Line:
 
     def read(self) -> bytes | None:
         """What the socket has: bytes, none (b"") at the end, None when nothing is there now."""
+        buffer = _space.buffer
         try:
-            count = self._sock.recv_into(_buffer)
+            count = self._sock.recv_into(buffer)
         except (BlockingIOError, InterruptedError):
             self._gathering = False
             return None
@@ -118,7 +127,7 @@ class Line:
         if count:
             self.received += count
             self._note(self._clock(), count)
-            return bytes(memoryview(_buffer)[:count])
+            return bytes(memoryview(buffer)[:count])
         # A reset that a write has met first looks like an end of file here.
         self.end = "connection reset" if self.trouble else "eof"
         self.outbox.half_closed()

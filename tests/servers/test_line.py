@@ -6,11 +6,13 @@ import itertools
 import select
 import selectors
 import socket
+import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
 from fake_engine import hear, make_session
+from server_rig import WAIT
 
 from aii.protocols import make_framing
 from aii.servers.connection import Connection
@@ -171,3 +173,31 @@ def test_a_return_in_the_pause_of_a_live_call_is_still_a_flush(clock):
     far.close()
     let_pass(0.1)
     connection.leave()
+
+
+def test_calls_of_two_listeners_never_see_each_others_bytes():
+    """Each listener has a thread of its own, and both read at once."""
+    both = threading.Barrier(2, timeout=WAIT)
+    heard: dict[bytes, bytes | None] = {}
+
+    class Socket:
+        def __init__(self, data: bytes) -> None:
+            self.data = data
+
+        def setblocking(self, flag: bool) -> None: ...
+
+        def recv_into(self, buffer: bytearray) -> int:
+            both.wait()
+            buffer[: len(self.data)] = self.data
+            both.wait()  # the other one has written too by now
+            return len(self.data)
+
+    def call(data: bytes) -> None:
+        heard[data] = Line(Socket(data), Outbox("none"), lambda: 0.0).read()  # type: ignore[arg-type]
+
+    threads = [threading.Thread(target=call, args=(data,)) for data in (b"one call", b"the other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert heard == {b"one call": b"one call", b"the other": b"the other"}
