@@ -1,21 +1,31 @@
 """How many real-time calls this machine holds while 95 % of their windows are answered in 1 s.
 
-    python -m benchmarks.calls_per_machine            # all servers; the better part of an hour
+    python -m benchmarks.calls_per_machine            # all servers, at most 12 minutes
+    python -m benchmarks.calls_per_machine --minutes 40    # nearer bounds
     python -m benchmarks.calls_per_machine --quick    # two calls, seconds: only to see it work
 
 The servers, all on the embedded model, English, greedy without fallback, no word times:
 
 ``aii``                the product, windows of 5 s, hard reset at 30 s
 ``openai-whisper``     ``benchmarks/rivals/locked_server.py``: a thread per call, one locked model
-``faster-whisper``     the same with faster-whisper, in the compute type that does best; also with
-                       two windows side by side on a thread each, without the lock
+``faster-whisper``     the same with faster-whisper; also with two windows side by side on a thread
+                       each, without the lock
 ``aii-alignatt``       the product, AlignAtt with an update every second
 
-Each call plays the sample call in real time from another place of it, in frames of 20 ms; the calls
-begin evenly spread over the first 30 s, and the next 30 s count. A window is answered when a result
-that reaches its mark is at the client within 1 s of the mark's last byte being sent; skipped ones
-are not. (AlignAtt has no marks: its requests are timed inside the server, from audio to answer.)
-The number of calls grows until that fails, and the last number that held is searched between.
+aii and faster-whisper compute in that of their types which is fastest on this model and machine:
+each decodes a few windows of the sample call first, in turns (metric ``window``).
+
+Each call plays the sample call in real time from another place of it, in frames of 20 ms. Calls are
+spread evenly over the 30 s of a reset, as those that began at any time are: each comes with 0 to
+25 s of audio at once, within 5 s; these and the next ``SETTLE`` seconds do not count, then windows
+count for ``SECONDS``. A window is answered when a result that reaches its mark is at the client
+within 1 s of the mark's last byte being sent; skipped ones are not. (AlignAtt has no marks: its
+requests are timed inside the server, from audio to answer.)
+
+The servers take turns, a trial each, until the most calls that held and the fewest that did not are
+within 6 % (one call where there are few), or the minutes are over: ``calls`` is the former,
+``failed`` the latter. Our server accepts whatever comes (``--when-full accept``), so that it is
+measured where it fails, too.
 """
 
 from __future__ import annotations
@@ -32,7 +42,9 @@ from pathlib import Path
 
 from aii.resources import asset
 from aii.servers.lifecycle import raise_file_limit
+from benchmarks.bounds import Search
 from benchmarks.common import machine, note, percentile, result
+from benchmarks.decode_speed import OURS, Entry, fastest, our_compute_types, rival_entries
 from benchmarks.load import Call, Load
 from benchmarks.servers import ServerProcess
 
@@ -41,6 +53,12 @@ FRAME = 640
 PERIOD = 0.02
 WINDOW = 5.0
 CYCLE = 30.0
+SETTLE = 4.0
+"""Seconds for the answers to what the calls came with."""
+
+SECONDS = 15.0
+"""Seconds that count: three windows of each call."""
+
 OBJECTIVE = 1.0
 SHARE = 0.95
 LATE = 0.1
@@ -118,13 +136,21 @@ class Ear:
 
 
 def try_calls(
-    server: Server, count: int, folder: Path, *, ramp: float, seconds: float, patience: float = 0.0
+    server: Server,
+    count: int,
+    folder: Path,
+    *,
+    settle: float,
+    seconds: float,
+    cycle: float = CYCLE,
+    patience: float = 0.0,
 ) -> Trial:
     """Start the server, play ``count`` calls into it, and judge its answers.
 
     Args:
-        ramp: seconds over which the calls begin.
+        settle: seconds after the last call's beginning that do not count.
         seconds: after that, that count.
+        cycle: seconds over which the calls' places in their 30 s are spread.
         patience: seconds more for answers that come later than wanted, so that there are some.
     """
     audio = asset("sample_call.slin").read_bytes()
@@ -136,8 +162,9 @@ def try_calls(
             for number in range(count):
                 shift = len(audio) * number // count // FRAME * FRAME
                 call = load.add(b"call-%d\r\n" % number, audio[shift:] + audio[:shift])
-                call.delay = ramp * number / count
-            load.run(ramp)
+                earlier, call.delay = divmod(cycle * number / count, WINDOW)
+                call.ahead = round(earlier * WINDOW / PERIOD)
+            load.run(min(cycle, WINDOW) + settle)
             load.latest, cpu, begin = 0.0, process.cpu, time.monotonic()
             load.run(seconds)
             end = time.monotonic()
@@ -162,7 +189,8 @@ def try_calls(
 def marks(call: Call, begin: float, end: float) -> list[tuple[float, float]]:
     """The call's marks whose last byte was due between two moments, and when it was."""
     found, number = [], 1
-    while call.began and (sent := call.began + number * WINDOW - PERIOD) < end:
+    first = call.began - (call.ahead + 1) * PERIOD
+    while call.began and (sent := first + number * WINDOW) < end:
         if sent >= begin:
             found.append((number * WINDOW, sent))
         number += 1
@@ -180,40 +208,45 @@ def expected(load: Load, begin: float, end: float) -> int:
     return round(sum(end - max(begin, call.began) for call in load.calls if call.began))
 
 
-def most_calls(server: Server, folder: Path, *, first: int, ramp: float, seconds: float) -> int:
-    """The greatest number of calls found that meets the objective; each trial is a result."""
-    low, high, count = 0, None, first
-    while high is None or (high - low > 1 and high > low * 1.06):
-        trial = try_calls(server, count, folder, ramp=ramp, seconds=seconds)
-        result(
-            NAME, server.name, "windows_in_time", trial.share * 100, "%", calls=count,
-            windows=trial.windows, p50=percentile(trial.delays, 0.5),
-            p95=percentile(trial.delays, 0.95), cpu=trial.cpu, sender_late=trial.late,
-        )  # fmt: skip
-        if trial.late > LATE:
-            note(f"{server.name}: with {count} calls the sender was {trial.late:.2f} s late")
-        if trial.holds:
-            low = count
-        else:
-            high = count
-        if high is None:
-            count = max(count + 1, round(count * 1.5))
-        elif low == 0:
-            count = high // 2
-            if count == 0:
-                break
-        else:
-            count = max(low + 1, min(high - 1, round((low * high) ** 0.5)))
-    return low
+def most_calls(
+    chosen: Sequence[Server], folder: Path, *, minutes: float, cores: int
+) -> dict[str, Search]:
+    """Bounds for each server; each trial is a result."""
+    end = time.monotonic() + 60 * minutes
+    searches = {server.name: Search(server.first) for server in chosen}
+    slowest = 0.0
+    while open_ones := [server for server in chosen if not searches[server.name].done]:
+        for server in open_ones:
+            begin = time.monotonic()
+            if begin + slowest > end:
+                return searches
+            search = searches[server.name]
+            try:
+                trial = try_calls(server, search.count, folder, settle=SETTLE, seconds=SECONDS)
+            except RuntimeError as error:
+                note(f"{server.name}: {error}")
+                del searches[server.name]
+                chosen = [other for other in chosen if other is not server]
+                continue
+            slowest = max(slowest, time.monotonic() - begin)
+            result(
+                NAME, server.name, "windows_in_time", trial.share * 100, "%", calls=search.count,
+                windows=trial.windows, p50=percentile(trial.delays, 0.5),
+                p95=percentile(trial.delays, 0.95), cpu=trial.cpu, sender_late=trial.late,
+            )  # fmt: skip
+            if trial.late > LATE:
+                note(f"{server.name}, {search.count} calls: the sender was {trial.late:.2f} s late")
+            search.learn(trial.holds, trial.cpu, cores)
+    return searches
 
 
-def ours(threads: int, *more: str) -> Callable[[Path, Path], list[str]]:
+def ours(threads: int, compute_type: str, *more: str) -> Callable[[Path, Path], list[str]]:
     """Arguments of the product's server."""
     return lambda folder, times: [
         "aii_server.py", "--host", "127.0.0.1", "--port", "0", "--model", str(folder / "openai.pt"),
         "--language", "en", "--reply", "jsonl", "--reset", "hard", "--words", "none", "--condition",
         "false", "--vad", "none", "--temperature", "0", "--threads", str(threads),
-        "--max-calls", "5000", *more,
+        "--compute-type", compute_type, "--max-calls", "5000", "--when-full", "accept", *more,
     ]  # fmt: skip
 
 
@@ -224,24 +257,19 @@ def locked(engine: str, *more: str) -> Callable[[Path, Path], list[str]]:
     ]  # fmt: skip
 
 
-def servers(count: int) -> list[Server]:
-    """All servers, ours first, each with ``count`` threads."""
+def servers(count: int, ours_in: str = "auto", theirs_in: str = "int8") -> list[Server]:
+    """All servers, ours first, each with ``count`` threads, in these compute types."""
     threads = str(count)
     apart = ("--threads", "1", "--workers", threads)
-    timed_ours = ours(count, "--policy", "alignatt", "--alignatt-step", "1")
+    timed_ours = ours(count, ours_in, "--policy", "alignatt", "--alignatt-step", "1")
+    faster = ("--compute-type", theirs_in)
     return [
-        Server("aii", ours(count), 40, count),
-        Server("openai-whisper", locked("openai-whisper", "--threads", threads), 4, count),
-        *(
-            Server(
-                f"faster-whisper {kind}{name}",
-                locked("faster-whisper", "--compute-type", kind, *more),
-                16,
-                count,
-            )
-            for kind in ("float32", "int8")
-            for name, more in (("", ("--threads", threads)), (" side by side", apart))
+        Server("aii", ours(count, ours_in), 60, count),
+        Server("openai-whisper", locked("openai-whisper", "--threads", threads), 3, count),
+        Server(
+            "faster-whisper", locked("faster-whisper", *faster, "--threads", threads), 12, count
         ),
+        Server("faster-whisper side by side", locked("faster-whisper", *faster, *apart), 16, count),
         Server(
             "aii-alignatt",
             lambda folder, times: [
@@ -272,40 +300,66 @@ def prepare(model: str, folder: Path, formats: Sequence[str]) -> Path:
     return folder
 
 
+def quick(folder: Path, threads: int) -> None:
+    """Two calls of the product."""
+    server = servers(threads)[0]
+    trial = try_calls(server, 2, folder, settle=0.0, seconds=5.2, cycle=0.2, patience=30.0)
+    result(NAME, server.name, "windows_in_time", trial.share * 100, "%", calls=2,
+           windows=trial.windows, answered=len(trial.delays),
+           p50=percentile(trial.delays, 0.5))  # fmt: skip
+
+
+def report(found: dict[str, Search], kinds: dict[str, str]) -> None:
+    """How many calls each server holds, and how many times as many as the others ours does.
+
+    ``at_least`` is the ratio to all but the fewest calls with which the rival failed.
+    """
+    for name, search in found.items():
+        kind = kinds.get("aii" if name.startswith("aii") else name.split()[0], "float32")
+        result(NAME, name, "calls", search.low, "calls", failed=search.high, compute_type=kind,
+               **machine())  # fmt: skip
+    for name, search in found.items():
+        own = found["aii"].low if "aii" in found else 0
+        if name.startswith("aii") or not own:
+            continue
+        if not search.low and search.high != 1:
+            note(f"{name} held in no trial; give it more --minutes to compare with")
+        else:
+            most = max((search.high or search.low + 1) - 1, search.low, 1)
+            result(NAME, "aii", "ratio", own / max(search.low, 1), "x", rival=name,
+                   ratio=own / max(search.low, 1), at_least=own / most)  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a small run that takes seconds")
+    parser.add_argument("--minutes", type=float, default=11.0, help="after which no trial begins")
     parser.add_argument("--model", default="embedded", help="a name or a .pt file")
     parser.add_argument("--servers", nargs="+", metavar="NAME", help="as in the list above")
     parser.add_argument("--threads", type=int, help="of each engine (default: one per core)")
     args = parser.parse_args(argv)
+    begin = time.monotonic()
     raise_file_limit()
-    known = servers(args.threads or (1 if args.quick else cores()))
-    wanted = args.servers or (["aii"] if args.quick else [server.name for server in known])
-    chosen = [s for s in known if s.name in wanted or s.name.split()[0] in wanted]
+    threads = args.threads or (1 if args.quick else cores())
+    wanted = args.servers or [server.name for server in servers(threads)]
+    names = {name.split()[0] for name in wanted}
     note(f"{machine()}")
-    held: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        faster = any(server.name.startswith("faster-whisper") for server in chosen)
+        faster = "faster-whisper" in names and not args.quick
         folder = prepare(args.model, Path(temporary), ["ctranslate2"] if faster else [])
-        for server in chosen:
-            if args.quick:
-                trial = try_calls(server, 2, folder, ramp=0.2, seconds=5.2, patience=30.0)
-                result(NAME, server.name, "windows_in_time", trial.share * 100, "%", calls=2,
-                       windows=trial.windows, answered=len(trial.delays),
-                       p50=percentile(trial.delays, 0.5))  # fmt: skip
-                continue
-            held[server.name] = most_calls(
-                server, folder, first=server.first, ramp=CYCLE, seconds=CYCLE
-            )
-            result(NAME, server.name, "calls", held[server.name], "calls", **machine())
-    for name, calls in held.items():
-        if not name.startswith("aii") and "aii" in held and calls:
-            ratio = held["aii"] / calls
-            result(NAME, "aii", "calls", held["aii"], "calls", rival=name, ratio=ratio)
+        if args.quick:
+            quick(folder, threads)
+            return 0
+        entries = [Entry(OURS, (kind,)) for kind in our_compute_types()]
+        entries += rival_entries(["faster-whisper"]) if faster else []
+        kinds = fastest(NAME, entries, folder, threads)
+        known = servers(threads, kinds[OURS], kinds.get("faster-whisper", "int8"))
+        chosen = [s for s in known if s.name in wanted or s.name.split()[0] in wanted]
+        left = args.minutes - (time.monotonic() - begin) / 60
+        report(most_calls(chosen, folder, minutes=left, cores=cores()), kinds)
     return 0
 
 

@@ -1,16 +1,17 @@
 """How long one window takes: ours, openai-whisper, transformers, faster-whisper, whisper.cpp.
 
-    python -m benchmarks.decode_speed             # tiny and base, exact and shortened audio context
+    python -m benchmarks.decode_speed             # tiny and base, exact and shortened; 6 minutes
     python -m benchmarks.decode_speed --quick     # one layer, one round, one rival
 
 Random weights (``benchmarks/rivals/weights.py``), the same for all, converted; greedy, 30 tokens,
-samples in, tokens out; equal threads; a process per engine, which take turns. The figure is the
-median of the rounds; ``ratio`` says how many times longer the rival takes than each of ours.
-``cpu_time`` is the processor time of all of an engine's threads: on a machine that others use too,
-and with one thread, it is the better measure.
+samples in, tokens out; equal threads; a process per engine, which take turns, for as many rounds as
+the minutes allow. The figure is the median of the rounds; ``ratio`` says how many times longer the
+rival takes than each of ours. ``cpu_time`` is the processor time of all of an engine's threads: on
+a machine that others use too, and with one thread, it is the better measure.
 
-Case ``30 s``: a whole window, the exact audio context of 30 s. Case ``5 s``: five seconds of audio;
-the rivals pad it to 30 s as Whisper does, ours sees the real length (``--audio-context auto``).
+Case ``30 s``: a whole window, the exact audio context. Case ``5 s``: five seconds of audio; the
+rivals pad it to 30 s as Whisper does, ours sees the real length (``--audio-context auto``, which
+for a whole window is the exact one).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,17 @@ from benchmarks.rivals.worker import PAUSE, Worker
 NAME = "decode_speed"
 TOKENS = 30
 OURS = "aii"
-CASES = (("30 s", 30.0, "full"), ("5 s", 5.0, "auto"))
-"""Name, seconds of audio, and the audio context that ours takes."""
+CASES = {"30 s": 30.0, "5 s": 5.0}
+"""Seconds of audio by name."""
+
+FEWEST = 3
+"""Rounds, however long they take."""
+
+TURNS = 3
+"""Windows by which the fastest compute type is found."""
+
+SHARES = {"tiny": 1.2}
+"""Shares of the time, where they are not 1."""
 
 PACKAGES = {
     "openai-whisper": "whisper",
@@ -108,41 +118,87 @@ def prepare(size: str, folder: Path, formats: Sequence[str]) -> Path:
     return target
 
 
+Taken = dict[Entry, list[tuple[float, float]]]
+"""Seconds, and of processor time, of each round of each engine."""
+
+
 def run(
     entries: Sequence[Entry],
     folder: Path,
     *,
-    seconds: float,
+    cases: Mapping[str, float],
     tokens: int,
     threads: int,
     rounds: int,
-) -> dict[Entry, list[tuple[float, float]]]:
-    """Seconds, and of processor time, of each round, for each engine that could be started."""
+    until: float,
+) -> dict[str, Taken]:
+    """What each case took, for each engine that could be started.
+
+    Args:
+        cases: seconds of audio by name.
+        rounds: most rounds; after ``FEWEST``, none begins that would end after ``until``
+            (monotonic clock).
+    """
     workers: dict[Entry, Worker] = {}
-    taken: dict[Entry, list[tuple[float, float]]] = {}
+    taken: dict[str, Taken] = {case: {} for case in cases}
     try:
         for entry in entries:
             try:
-                workers[entry] = Worker(
-                    entry.engine, folder, threads, entry.more, seconds=seconds, tokens=tokens
-                )
+                workers[entry] = Worker(entry.engine, folder, threads, entry.more, tokens=tokens)
             except RuntimeError as error:
                 note(f"{entry} did not start: {error}")
         for number in range(rounds + 1):  # the first one warms up
-            for entry, worker in workers.items():
-                time.sleep(PAUSE)
-                answer = worker.window()
-                if len(answer["tokens"]) != tokens:
-                    raise RuntimeError(f"{entry} decoded {len(answer['tokens'])} tokens")
-                if number:
-                    taken.setdefault(entry, []).append((answer["seconds"], answer["cpu"]))
+            begin = time.monotonic()
+            for case, seconds in cases.items():
+                for entry, worker in workers.items():
+                    time.sleep(PAUSE)
+                    answer = worker.window(seconds)
+                    if len(answer["tokens"]) != tokens:
+                        raise RuntimeError(f"{entry} decoded {len(answer['tokens'])} tokens")
+                    if number:
+                        times = (answer["seconds"], answer["cpu"])
+                        taken[case].setdefault(entry, []).append(times)
+            now = time.monotonic()
+            if number >= FEWEST and 2 * now - begin > until:
+                break
     finally:
         for worker in workers.values():
             worker.close()
     return taken
 
 
-def report(case: str, taken: dict[Entry, list[tuple[float, float]]], threads: int) -> None:
+def fastest(benchmark: str, entries: Sequence[Entry], folder: Path, threads: int) -> dict[str, str]:
+    """For each engine the compute type in which it is fastest on a window of the sample call."""
+    best: dict[str, tuple[float, str]] = {}
+    taken: dict[Entry, list[float]] = {}
+    workers: dict[Entry, Worker] = {}
+    try:
+        for entry in entries:
+            more = (entry.more[0], "auto") if entry.engine == OURS else entry.more
+            try:
+                workers[entry] = Worker(
+                    entry.engine, folder, threads, more, tokens=40, sound="call"
+                )
+            except RuntimeError as error:
+                note(f"{entry} did not start: {error}")
+        for number in range(TURNS + 1):  # the first one warms up
+            for entry, worker in workers.items():
+                time.sleep(PAUSE)
+                seconds = worker.window(15.0)["seconds"]
+                if number:
+                    taken.setdefault(entry, []).append(seconds)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    for entry, times in taken.items():
+        result(benchmark, str(entry), "window", median(times) * 1e3, "ms", threads=threads)
+        best[entry.engine] = min(
+            best.get(entry.engine, (float("inf"), "")), (median(times), entry.more[0])
+        )
+    return {engine: kind for engine, (_, kind) in best.items()}
+
+
+def report(case: str, taken: Taken, threads: int) -> None:
     """Each engine's median, and each of ours against each rival."""
     wall = {entry: [seconds for seconds, _ in rounds] for entry, rounds in taken.items()}
     medians = {entry: median(values) for entry, values in wall.items()}
@@ -152,7 +208,7 @@ def report(case: str, taken: dict[Entry, list[tuple[float, float]]], threads: in
         spread = (max(wall[entry]) - min(wall[entry])) / value
         for metric, seconds in (("latency", value), ("cpu_time", work[entry])):
             result(NAME, case, metric, seconds * 1e3, "ms", rival=rival, engine=str(entry),
-                   spread=spread, threads=threads)  # fmt: skip
+                   spread=spread, threads=threads, rounds=len(wall[entry]))  # fmt: skip
     others = [entry for entry in medians if entry.engine != OURS]
     for entry in medians:
         if entry.engine != OURS:
@@ -178,7 +234,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", nargs="+", default=None, metavar="SIZE", help="as in tiny base")
     parser.add_argument("--rivals", nargs="*", default=None, choices=PACKAGES)
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--rounds", type=int, default=None, help="at most")
+    parser.add_argument("--minutes", type=float, default=5.5, help="of all sizes together")
     parser.add_argument("--folder", type=Path, help="where to keep weights (default: nowhere)")
     args = parser.parse_args(argv)
     sizes = args.sizes or (["micro"] if args.quick else ["tiny", "base"])
@@ -191,17 +248,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = {entry.engine: PYPI.get(entry.engine, entry.engine) for entry in rivals}
     versions = {name: importlib.metadata.version(pypi) for name, pypi in names.items()}
     note(f"{machine()}, {threads} threads, rivals: {versions}")
+    left = sum(SHARES.get(size, 1.0) for size in sizes)
+    end = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory() as temporary:
         for size in sizes:
             engines = {entry.engine for entry in rivals}
             formats = [f for f, e in (("hf", "transformers"), ("ctranslate2", "faster-whisper"),
                                       ("ggml", "whisper.cpp")) if e in engines]  # fmt: skip
+            now, share = time.monotonic(), SHARES.get(size, 1.0)
             folder = prepare(size, args.folder or Path(temporary), formats)
-            for case, seconds, context in CASES[1:] if args.quick else CASES:
-                taken = run(
-                    [*(Entry(OURS, (kind, context)) for kind in kinds), *rivals], folder,
-                    seconds=seconds, tokens=tokens, threads=threads, rounds=rounds,
-                )  # fmt: skip
+            found = run(
+                [*(Entry(OURS, (kind, "auto")) for kind in kinds), *rivals], folder,
+                cases={"5 s": CASES["5 s"]} if args.quick else CASES, tokens=tokens,
+                threads=threads, rounds=rounds, until=now + (end - now) * share / left,
+            )  # fmt: skip
+            left -= share
+            for case, taken in found.items():
                 report(f"{size}, {case}", taken, threads)
     return 0
 

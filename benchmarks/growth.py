@@ -1,12 +1,12 @@
 """Whether anything grows: latency and memory against a call's length and the number of calls.
 
-    python -m benchmarks.growth             # a call of 8 h, then up to 1,000 calls; some 10 minutes
+    python -m benchmarks.growth             # a call of 8 h, then up to 1,000 calls; 6 minutes
     python -m benchmarks.growth --quick     # a call of 12 s, up to 10 calls
 
 A call's length: the sample call again and again, through a session and the engine with the embedded
 model, as fast as they go; the clock that the session sees is the call's own. At each length the
-median time of the last 60 windows and the process's memory. A window's cost depends on how much
-audio is in it, so only whole cycles of 30 s are compared.
+median time of the last 40 windows, of 15 and of 30 s in turns, and the process's memory. After
+``--minutes`` it stops at the length that it has come to.
 
 The number of calls: ``benchmarks/server_overhead.py`` with 1, 10, 100 and 1,000 calls.
 """
@@ -30,6 +30,7 @@ from aii.servers.lifecycle import raise_file_limit
 from aii.streaming.factory import Sessions
 from aii.streaming.session import Session
 from aii.streaming.settings import CallSettings
+from aii.streaming.window import WindowSettings
 from aii.types import SAMPLE_RATE
 from benchmarks import server_overhead
 from benchmarks.common import machine, median, note, percentile, result
@@ -40,8 +41,11 @@ LENGTHS = (60, 600, 3600, 4 * 3600, 8 * 3600)
 """Seconds of call at which we look."""
 
 CALLS = (1, 10, 100, 1000)
-RECENT = 60
-"""Windows that a median is taken over: ten cycles of 30 s."""
+RECENT = 40
+"""Windows that a median is taken over: twenty cycles of 30 s."""
+
+WINDOW = 15.0
+"""Seconds between windows."""
 
 STEP = 1.0
 """Seconds of audio fed at once."""
@@ -65,10 +69,15 @@ class LongCall:
     text: int = 0
     _at: int = 0
 
-    def play(self, until: float) -> None:
-        """Go on up to a second of the call."""
+    @property
+    def seconds(self) -> float:
+        """How long it is so far."""
+        return self._at / SAMPLE_RATE
+
+    def play(self, until: float, end: float = float("inf")) -> None:
+        """Go on up to a second of the call, or to a reading of the monotonic clock."""
         size = round(STEP * SAMPLE_RATE)
-        while self._at < until * SAMPLE_RATE:
+        while self.seconds < until and time.monotonic() < end:
             place = self._at % (len(self.audio) - size)
             self.session.feed(self.audio[place : place + size])
             self._at += size
@@ -86,22 +95,33 @@ class LongCall:
                     self.text += len(getattr(event, "text", ""))
 
 
-def by_length(lengths: Sequence[int], threads: int) -> None:
-    """One call, looked at at each of ``lengths``."""
+def by_length(lengths: Sequence[int], threads: int, *, window: float, minutes: float) -> None:
+    """One call, looked at at each of ``lengths`` that it reaches within the minutes."""
     from aii.checkpoints import load_model
     from aii.engine.local import LocalEngine
 
     engine = LocalEngine(load_model("embedded", device="cpu"), threads=threads)
     # Without fallback: how often a model tries again is its affair, and would hide the rest.
-    settings = CallSettings(language="en", words="none", options={"temperatures": (0.0,)})
-    session = Sessions(settings).make("long")
+    options = {"temperatures": (0.0,)}
+    settings = CallSettings(
+        language="en", words="none", window=WindowSettings(window=window), options=options
+    )
+    sessions = Sessions(settings)
+    session = sessions.make("long")
     samples = SlinDecoder().feed(asset("sample_call.slin").read_bytes())
     call = LongCall(engine, session, samples)
     first: dict[str, float] = {}
     try:
+        warm = LongCall(engine, sessions.make("warm-up"), samples)
+        warm.session.start()
+        warm.play(lengths[0])
         session.start()
+        end = time.monotonic() + 60 * minutes
         for length in lengths:
-            call.play(length)
+            call.play(length, end)
+            if call.seconds < length:
+                note(f"after {minutes:g} minutes the call is {call.seconds:.0f} s long")
+            length = round(call.seconds)
             gc.collect()
             figures = {
                 "latency_p50": (median(list(call.taken)) * 1e3, "ms"),
@@ -114,6 +134,8 @@ def by_length(lengths: Sequence[int], threads: int) -> None:
                     NAME, f"call of {length} s", metric, value, unit, windows=call.windows,
                     characters=call.text, growth=value / first[metric],
                 )  # fmt: skip
+            if time.monotonic() >= end:
+                break
     finally:
         engine.close(10)
 
@@ -142,11 +164,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="a small run that takes seconds")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--minutes", type=float, default=3.5, help="for the long call")
     args = parser.parse_args(argv)
     raise_file_limit()
     note(f"{machine()}")
-    by_length((6, 12) if args.quick else LENGTHS, args.threads or (1 if args.quick else 0))
-    by_calls(CALLS[:2] if args.quick else CALLS, 1.0 if args.quick else 35.0)
+    by_length(
+        (6, 12) if args.quick else LENGTHS,
+        args.threads or (1 if args.quick else 0),
+        window=5.0 if args.quick else WINDOW,
+        minutes=args.minutes,
+    )
+    by_calls(CALLS[:2] if args.quick else CALLS, 1.0 if args.quick else 15.0)
     return 0
 
 

@@ -29,6 +29,7 @@ class Call:
         audio: SLIN that it sends, from the start again when it ends.
         stamped: whether frames begin with the time they were sent.
         delay: seconds of ``Load.run`` before its first frame.
+        ahead: frames that come at once with the first one.
         sent: frames that were due so far and are on the way.
         began: when its first frame went out.
         backlog: bytes that the server has not taken yet.
@@ -41,6 +42,7 @@ class Call:
     audio: memoryview
     stamped: bool = False
     delay: float = 0.0
+    ahead: int = 0
     sent: int = 0
     began: float = 0.0
     backlog: deque[bytes] = field(default_factory=deque)
@@ -136,12 +138,13 @@ class Load:
 
     def _send(self, call: Call) -> None:
         offset = call.sent * self._frame % len(call.audio)
-        data: bytes | memoryview = call.audio[offset : offset + self._frame]
+        count = 1 if call.sent else 1 + call.ahead
+        data: bytes | memoryview = call.audio[offset : offset + count * self._frame]
         if call.stamped:
             data = STAMP.pack(time.monotonic_ns() // 1000) + bytes(data[STAMP.size :])
         if not call.sent:
             call.began = time.monotonic()
-        call.sent += 1
+        call.sent += count
         if call.error:
             return
         if call.backlog:

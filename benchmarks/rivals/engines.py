@@ -205,3 +205,11 @@ def noise(seconds: float, *, seed: int = 0) -> np.ndarray:
     count = round(seconds * SAMPLE_RATE)
     swell = 0.5 + 0.5 * np.sin(np.arange(count) * (2 * math.pi * 3 / SAMPLE_RATE))
     return (chance.normal(0, 0.1, count) * swell).astype(np.float32)
+
+
+def speech(seconds: float) -> np.ndarray:
+    """The first samples (N,) float32 of the sample call."""
+    from aii.resources import asset
+
+    slin = np.frombuffer(asset("sample_call.slin").read_bytes(), "<i2")
+    return (slin[: round(seconds * SAMPLE_RATE)] / 32768).astype(np.float32)

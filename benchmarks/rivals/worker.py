@@ -10,6 +10,7 @@ as well.) One JSON line per answer: ``{"ready": true}``, then ``{"seconds": ...,
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -28,12 +29,13 @@ def main() -> None:
     wish = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what an engine prints is not an answer
-    from benchmarks.rivals.engines import ENGINES, noise
+    from benchmarks.rivals.engines import ENGINES, noise, speech
 
     engine = ENGINES[wish["engine"]](Path(wish["folder"]), wish["threads"], *wish["more"])
-    samples = noise(wish["seconds"])
+    sound = functools.cache({"noise": noise, "call": speech}[wish["sound"]])
     _say(answers, {"ready": True})
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        samples = sound(float(line))
         begin, cpu = time.perf_counter(), time.process_time()
         tokens = engine.window(samples, wish["tokens"])
         seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
@@ -53,8 +55,8 @@ class Worker:
         folder: of its weights.
         threads: CPU threads.
         more: further arguments of the engine, as the compute type.
-        seconds: of audio in a window.
-        tokens: to decode.
+        tokens: to decode, at most.
+        sound: what is in it, noise or the sample call.
 
     Raises:
         RuntimeError: the engine did not start; its last line says why.
@@ -62,15 +64,15 @@ class Worker:
 
     def __init__(
         self, engine: str, folder: Path, threads: int, more: tuple[str, ...], *,
-        seconds: float, tokens: int,
+        tokens: int, sound: str = "noise",
     ) -> None:  # fmt: skip
         wish = {
             "engine": engine,
             "folder": str(folder),
             "threads": threads,
             "more": more,
-            "seconds": seconds,
             "tokens": tokens,
+            "sound": sound,
         }
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe that nobody reads would stop it)
         settings = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -88,10 +90,14 @@ class Worker:
             self.close()
             raise
 
-    def window(self) -> dict[str, Any]:
-        """One turn: ``seconds`` it took, ``cpu`` seconds of all its threads, and ``tokens``."""
+    def window(self, seconds: float) -> dict[str, Any]:
+        """One turn, over so many seconds of audio.
+
+        Returns:
+            ``seconds`` it took, ``cpu`` seconds of all its threads, and ``tokens``.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
         return self._answer()
 

@@ -71,6 +71,19 @@ def test_calls_send_what_is_due():
     assert set(catcher.calls) == wanted
 
 
+def test_a_call_may_come_with_audio_from_before():
+    catcher = Catcher()
+    audio = bytes(range(1, 101)) * 32
+    with Load(catcher.address, frame=160, period=0.01) as load:
+        call = load.add(b"x", audio)
+        call.ahead = 12
+        load.run(0.03)
+        load.finish(10)
+        assert call.sent == 15
+    catcher.close()
+    assert catcher.calls == [b"x" + audio[: 15 * 160]]
+
+
 def test_nothing_is_left_out_when_the_server_does_not_read():
     """Megabytes more than fit into the kernel's buffers."""
     catcher = Catcher(wait=0.3)
@@ -118,6 +131,8 @@ def test_a_mark_is_answered_by_the_first_result_that_reaches_it():
             (10.0, 109.98),
             (15.0, 114.98),
         ]
+        call.ahead = 500  # it came with its first 10 s
+        assert [mark for mark, _ in marks(call, 100.0, 110.0)] == [15.0, 20.0]
         delays = [ear.delay(call, mark, sent) for mark, sent in found]
         assert [round(delay, 2) for delay in delays] == [0.32, 6.02, 1.02]
         assert ear.delay(call, 20.0, 119.98) is None

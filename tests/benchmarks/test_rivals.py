@@ -63,9 +63,9 @@ def test_whisper_cpp_gives_the_same_tokens(folder, ours):
     """In a process of its own: a file that it does not like makes it abort."""
     pytest.importorskip("pywhispercpp", reason="needs benchmarks/requirements.txt")
     to_ggml(load_model(str(folder / "openai.pt"), device="cpu"), folder / "ggml-f16.bin")
-    worker = Worker("whisper.cpp", folder, 1, (), seconds=30.0, tokens=TOKENS)
+    worker = Worker("whisper.cpp", folder, 1, (), tokens=TOKENS)
     try:
-        answer = worker.window()
+        answer = worker.window(30.0)
     finally:
         worker.close()
     assert answer["tokens"] == ours
@@ -88,7 +88,7 @@ def test_the_tokenizer_comes_along(folder):
 
 def test_an_engine_that_cannot_start_says_why(tmp_path):
     with pytest.raises(RuntimeError, match=r"openai\.pt"):
-        Worker("aii", tmp_path / "openai.pt", 1, (), seconds=1.0, tokens=1)
+        Worker("aii", tmp_path / "openai.pt", 1, (), tokens=1)
 
 
 def test_the_locked_server_transcribes_at_its_marks():
