@@ -85,6 +85,7 @@ def test_a_running_call_ends_on_the_old_model_and_its_memory_is_given_back(all_o
         ("model=large-v3", "on the server's machine: aii models download large-v3"),
         ("model=/etc/passwd", "model '/etc/passwd' is not on this machine"),
         ("lan=klingon", "klingon"),
+        ("lang=de", "no parameter is called 'lang'; there are lan, language and model"),
     ],
 )
 def test_what_cannot_be_had_changes_nothing(monkeypatch, tmp_path, query, said):
@@ -243,3 +244,11 @@ def test_the_embedded_models_memory_is_free_after_it_was_replaced(embedded_model
     assert freed.wait(WAIT)
     wait_until(lambda: gc.collect() is not None and network() is None)
     assert models.close(1)
+
+
+def test_a_body_is_refused_and_not_passed_over():
+    with WebRig() as rig:
+        answer = rig.ask("POST", "/config", b'{"lan": "de"}', content_type="application/json")
+        assert answer.status == 400
+        assert "as /config?lan=de; send no body" in json.loads(answer.content)["error"]
+        assert rig.get("/config")["language"] == "auto"

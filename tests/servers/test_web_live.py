@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,6 +203,73 @@ def test_a_client_id_in_use_is_refused_with_1008(rig):
         assert "w7" in " ".join(item["text"] for item in messages(first))
     wait_until(lambda: "bob" not in rig.web.client_ids)
     assert transcripts(rig, "bob", numbered(2, 1))  # and free again
+
+
+def test_a_client_id_comes_back_as_it_was_given(rig):
+    samples = speech(2, seed=4)
+    found = transcripts(rig, "J%C3%B3zef%20%F0%9F%98%80", samples)
+    assert {item["client_id"] for item in found} == {"Józef \N{GRINNING FACE}"}
+
+
+@pytest.mark.parametrize("client_id", ["x" * 65, "a%00b", "a%0Ab"])
+def test_a_client_id_that_cannot_come_back_is_refused(rig, client_id):
+    with rig.ws(f"/ws/transcription?client_id={client_id}") as ws:
+        code, reason = closed(ws)
+    assert (code, reason) == (
+        1008, "a client id has at most 64 printable characters; choose another"
+    )  # fmt: skip
+
+
+def test_a_client_that_only_sends_gets_its_last_words_and_goes_on(rig, monkeypatch):
+    """It knows neither flush nor end; its audio simply stops for a while."""
+    monkeypatch.setattr("aii.servers.web.live.QUIET", 0.1)
+    with rig.ws("/ws/transcription?client_id=quiet") as ws:
+        for first in (1, 50):
+            samples = numbered(2, first)
+            ws.send(npy(floats(samples)))
+            wanted, heard = words(spoken(samples)), []
+            while len(heard) < len(wanted):
+                heard += words(json.loads(ws.recv(timeout=30))["text"])
+            assert heard == wanted
+
+
+def test_the_comparing_endpoints_draw_nothing_by_chance():
+    """Above temperature 0 the smallest difference of a sum would become other words."""
+    with WebRig() as rig:
+        for path in LIVE:
+            say(rig, path, floats(speech(1.2, seed=1)))
+        transcripts(rig, "other", speech(1.2, seed=1))
+        heard = {
+            (r.call_id.split("-")[0], r.options.get("temperatures")) for r in rig.engine.requests
+        }
+    assert heard == {("ws", (0.0,)), ("optimized", (0.0,)), ("standard", (0.0,)), ("other", None)}
+
+
+@pytest.mark.parametrize("path", ["/ws/nothing", "/wss", "/ws/"])
+def test_a_wrong_path_is_told_the_right_ones(rig, path):
+    with rig.ws(path) as ws:
+        code, reason = closed(ws)
+    assert code == 1008
+    assert reason.startswith(f"no WebSocket at {path}; there are /ws, /ws/transcription")
+
+
+def test_voices_are_listened_for_wherever_that_can_be_done(monkeypatch):
+    """Also where the server's own --vad is none; a client may still say that it wants none."""
+    asked = []
+
+    async def look(websocket, protocol, *, settings, quiet):
+        asked.append(settings.endpointing is not None)
+        await websocket.accept()
+        await websocket.close(1000)
+
+    monkeypatch.setattr("aii.servers.web.live.bridge", look)
+    with WebRig() as rig:
+        current = rig.models.current
+        rig.models._current = replace(current, sessions=replace(current.sessions, voice=True))
+        for query in ("", "?vad=false"):
+            with rig.ws("/ws/transcription" + query) as ws:
+                assert closed(ws)[0] == 1000
+    assert asked == [True, False]
 
 
 def cut_off(samples: int) -> bytes:

@@ -219,3 +219,10 @@ def test_a_client_that_leaves_takes_its_work_along():
         rig.engine.gate.set()
         rig.wait_for_no_sessions()
         assert rig.services.budget.total == 0
+
+
+def test_a_missing_file_is_named_as_the_parameter():
+    with WebRig() as rig:
+        answer = rig.ask("POST", "/v1/audio/transcriptions")
+        assert answer.status == 400
+        assert json.loads(answer.content)["error"]["param"] == "file"

@@ -82,9 +82,9 @@ class _Counted:
         await self._app(scope, receive, counting)
 
 
-def _error(status: int, line: str, headers: Any = None) -> Response:
+def _error(status: int, line: str, headers: Any = None, param: str | None = None) -> Response:
     kind = "invalid_request_error" if status < 500 else "server_error"
-    body = {"error": {"message": line, "type": kind, "param": None, "code": None}}
+    body = {"error": {"message": line, "type": kind, "param": param, "code": None}}
     return JSONResponse(body, status, headers)
 
 
@@ -98,7 +98,8 @@ async def _invalid(request: Request, error: Any) -> Response:
         f"{'.'.join(str(part) for part in item['loc'][1:]) or 'the request'}: {item['msg']}"
         for item in error.errors()[:5]
     ]
-    return _error(400, "; ".join(lines))
+    where = [str(part) for item in error.errors()[:1] for part in item["loc"][1:]]
+    return _error(400, "; ".join(lines), param=".".join(where) or None)
 
 
 async def _mistake(request: Request, error: Exception) -> Response:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from starlette.websockets import WebSocket
 
 from aii.errors import ConfigError
-from aii.protocols.frames import Frame
+from aii.protocols.frames import Flush, Frame
 from aii.servers.address import shown
 from aii.servers.call import Call
 from aii.servers.leg import Manner
@@ -65,6 +65,7 @@ async def bridge(
     caller: str | None = None,
     settings: Any = None,
     manner: Manner | None = None,
+    quiet: float | None = None,
 ) -> None:
     """Serve the call on a WebSocket that is not accepted yet; return when all of it is over.
 
@@ -73,6 +74,8 @@ async def bridge(
         caller: where the call comes from; None for the client's address.
         settings: the call's own settings; None for the server's.
         manner: how it is served.
+        quiet: seconds without a message after which what was said so far becomes final; None: only
+            the call's end and its policy make it so.
     """
     web = web_of(websocket)
     offered = websocket.scope.get("subprotocols", [])
@@ -83,7 +86,8 @@ async def bridge(
         web.refused(kind)
         await close(websocket, TRY_LATER, f"{why}; try again later")
         return
-    session = _Bridge(web, websocket, protocol, caller or peer(websocket), settings, manner)
+    caller = caller or peer(websocket)
+    session = _Bridge(web, websocket, protocol, caller, settings, manner, quiet)
     with web.running(session):
         await session.run()
 
@@ -107,8 +111,11 @@ class _Bridge:
         caller: str,
         settings: Any,
         manner: Manner | None,
+        quiet: float | None,
     ) -> None:
         self._web = web
+        self._quiet = quiet
+        self._unsaid = False  # something came since everything was made final
         self._websocket = websocket
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
@@ -217,7 +224,8 @@ class _Bridge:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = [moment for moment in (self._call.wake_at, self._patience()) if moment is not None]
+        moments = self._call.wake_at, self._patience(), self._flush_at()
+        due = [moment for moment in moments if moment is not None]
         if due and not self._finished.is_set():
             delay = min(max(min(due) - self._clock(), 0.0), 3600.0)
             self._timer = self._loop.call_later(delay, self._guarded, self._let_time_pass)
@@ -236,7 +244,17 @@ class _Bridge:
             limits.append(self._last + services.first_byte_timeout)
         return min(limits, default=None)
 
+    def _flush_at(self) -> float | None:
+        """When a client that sends nothing more gets the words of what it has sent."""
+        if self._quiet is None or not self._unsaid or self._call.over or self._call.paused:
+            return None
+        return self._last + self._quiet
+
     def _let_time_pass(self) -> None:
+        flush = self._flush_at()
+        if flush is not None and self._clock() >= flush:
+            self._unsaid = False
+            self._call.take([Flush()])
         moment = self._patience()
         if moment is None or self._clock() < moment:
             return
@@ -285,6 +303,7 @@ class _Bridge:
     def _take(self, content: str | bytes) -> None:
         self._last = self._clock()
         self._received += 1
+        self._unsaid = True
         most = self._web.config.max_message_bytes
         if len(content) > most:
             self._web.refused("message size")

@@ -30,7 +30,17 @@ SHOWN = 30.0
 OURS = ("token", "client_id", "detail", "call_id")
 """Parameters that are no settings of the call."""
 
+ENDPOINTS = ("/ws", "/ws/transcription", "/ws/events")
+"""Told to those who ask for what is not there."""
+
 LONGEST_CLIENT_ID = 64
+
+QUIET = 1.5
+"""Seconds without a message after which a client of ``/ws/transcription`` gets its last words."""
+
+GREEDY = (0.0,)
+"""Temperatures of the comparing endpoints: a window is decoded anew twice a second, so there is no
+time for further attempts, and text that is drawn by chance could not be compared."""
 
 
 @router.websocket("/ws")
@@ -55,21 +65,37 @@ async def ws_standard(websocket: WebSocket) -> None:
 async def ws_transcription(websocket: WebSocket) -> None:
     """``.npy`` files of float32 samples in, transcripts out; a client id is for one connection."""
     client_id = websocket.query_params.get("client_id") or "guest"
-    client_id = printable(client_id, first=0x21, limit=LONGEST_CLIENT_ID)
     web = web_of(websocket)
-    if client_id in web.client_ids:
+    reason = ""
+    if len(client_id) > LONGEST_CLIENT_ID or not client_id.isprintable():
+        reason = f"a client id has at most {LONGEST_CLIENT_ID} printable characters; choose another"
+    elif client_id in web.client_ids:
+        reason = f"client id {client_id} is in use; choose another"
+    if reason:
         await websocket.accept()
         web.refused("client id")
-        await close(websocket, POLICY, f"client id {client_id} is in use; choose another")
+        await close(websocket, POLICY, reason)
         return
     web.client_ids.add(client_id)
     try:
-        settings = await _settings(websocket, {"policy": "alignatt"})
+        voice = {"vad": "true"} if web.models.current.sessions.voice else {}
+        settings = await _settings(websocket, {"policy": "alignatt", **voice})
         if settings is not None:
-            parameters = {**websocket.query_params, "call_id": client_id}
-            await bridge(websocket, NpyProtocol(client_id, parameters), settings=settings)
+            call_id = printable(client_id, first=0x21, limit=LONGEST_CLIENT_ID)
+            parameters = {**websocket.query_params, "call_id": call_id}
+            protocol = NpyProtocol(client_id, parameters)
+            await bridge(websocket, protocol, settings=settings, quiet=QUIET)
     finally:
         web.client_ids.discard(client_id)
+
+
+@router.websocket("/{path:path}")
+async def ws_elsewhere(websocket: WebSocket, path: str) -> None:
+    """No endpoint: said in a way that a client sees."""
+    await websocket.accept()
+    web_of(websocket).refused("path")
+    reason = f"no WebSocket at /{path[:40]}; there are {', '.join(ENDPOINTS)}; see /docs"
+    await close(websocket, POLICY, reason)
 
 
 async def _floats(websocket: WebSocket, name: str, *, cache: bool) -> None:
@@ -83,6 +109,7 @@ async def _floats(websocket: WebSocket, name: str, *, cache: bool) -> None:
     settings = await _settings(websocket, wishes)
     if settings is None:
         return
+    settings = replace(settings, options={**settings.options, "temperatures": GREEDY})
     if not cache:  # a draft is read in one pass, which is what a cache is for
         options = {**settings.options, "kv_cache": False}
         settings = replace(settings, drafts=False, options=options)

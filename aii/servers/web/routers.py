@@ -10,7 +10,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     pages.router,
     status.router,
     settings.router,
-    live.router,
     rest.router,
     telephony.router,
+    live.router,  # the last: it answers WebSockets of any other path
 )

@@ -19,6 +19,8 @@ from aii.servers.web.state import Web, web_of
 log = logging.getLogger(__name__)
 router = APIRouter()
 
+PARAMETERS = ("lan", "language", "model", "token")
+
 MOST_FILES = 100
 """Files beside the configured model's that are offered."""
 
@@ -72,6 +74,7 @@ async def change(
     they began; the memory of a model that was replaced is given back when the last of them ends."""
     web = web_of(request)
     try:
+        await _check_form(request)
         wanted = _language(lan if language is None else language)
         name = None if model is None else _model(web, model)
         loaded = await run_in_threadpool(web.models.change, name, wanted)
@@ -82,6 +85,16 @@ async def change(
     except AiiError as error:
         return _failed(503, error)
     return JSONResponse(described(web, loaded))
+
+
+async def _check_form(request: Request) -> None:
+    """Refuse what would be passed over, so that nobody believes to have changed something."""
+    if unknown := sorted(set(request.query_params) - set(PARAMETERS)):
+        raise InputError(
+            f"no parameter is called {unknown[0][:40]!a}; there are lan, language and model"
+        )
+    if await request.body():
+        raise InputError("parameters go into the address, as /config?lan=de; send no body")
 
 
 def _language(text: str | None) -> str | None:
