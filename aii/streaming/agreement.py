@@ -5,7 +5,8 @@ compared without regard to case and punctuation, and taken with the times of the
 
 A transcript of the buffer begins with words that were committed before. Where they end in it is
 found by comparing both word for word and by time together, so that a word that is spoken twice
-("five five") counts twice, and one whose times moved a little counts once.
+("five five") counts twice, and one whose times moved a little counts once. A model that hears a long
+buffer says some of it twice: what repeats the last words has to have a time of its own.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from dataclasses import replace
 from aii.streaming.guards import bare
 from aii.types import Word
 
-FAR = 1.0
+FAR = 0.3
 """Seconds on the wrong side of the last commit that weigh as much as a wrong word."""
+
+FARTHEST = 3.0
+"""Wrong words that a word weighs at most for its time."""
+
+REPEATED = 5
+"""Words at most that are taken for a repetition."""
+
+LATER = 0.1
+"""Seconds by which words said again end at least behind the words before."""
 
 
 class Agreement:
@@ -72,7 +82,8 @@ class Agreement:
         """The words behind the committed ones, with times that do not go back."""
         new: list[Word] = []
         time = self.said
-        for word in words[behind(self.committed, words, self.said) :]:
+        old = behind(self.committed, words, self.said)
+        for word in words[old + repeated(self.committed, words[old:], self.said) :]:
             start = max(word.start, time)
             time = max(word.end, start)
             new.append(replace(word, start=start, end=time))
@@ -94,9 +105,25 @@ def behind(committed: Sequence[Word], words: Sequence[Word], said: float) -> int
             best = min(above + differs, distances[k] + 1, distances[k - 1] + 1)
             above, distances[k] = distances[k], best
     offsets = [((word.start + word.end) / 2 - said) / FAR for word in words]
-    wrong = sum(min(max(-offset, 0.0), 1.0) for offset in offsets)  # all of them new
+    wrong = sum(min(max(-offset, 0.0), FARTHEST) for offset in offsets)  # all of them new
     costs = [distances[0] + wrong]
     for offset, distance in zip(offsets, distances[1:], strict=True):
-        wrong += min(max(offset, -1.0), 1.0)  # one more is old: late ones count, early ones do not
+        wrong += min(
+            max(offset, -FARTHEST), FARTHEST
+        )  # one more is old: late ones count, early ones do not
         costs.append(distance + wrong)
     return min(range(len(costs)), key=lambda k: (round(costs[k], 6), k))
+
+
+def repeated(committed: Sequence[Word], words: Sequence[Word], said: float) -> int:
+    """How many words at the beginning of ``words`` only repeat the last committed ones.
+
+    They have no time of their own: they end where those ended, at ``said`` (seconds).
+    """
+    for count in range(min(len(committed), len(words), REPEATED), 0, -1):
+        if words[count - 1].end > said + LATER:
+            continue
+        pairs = zip(committed[-count:], words, strict=False)
+        if all(bare(old.text) == bare(new.text) for old, new in pairs):
+            return count
+    return 0

@@ -124,6 +124,32 @@ def test_the_place_is_found_in_a_random_crowd():
         assert behind(before, now, end) == old
 
 
+def test_what_repeats_the_last_words_needs_a_time_of_its_own():
+    """A model that hears a long buffer says "nine one nine one", the second time in no time."""
+    for own in (False, True):
+        agreement = Agreement()
+        for _ in range(2):
+            agreement.update(said("zero nine one"))
+        assert agreement.said == pytest.approx(1.5)
+        again = said("nine one", start=1.5, each=0.3 if own else 0.02)
+        for _ in range(2):
+            agreement.update([*said("zero nine one"), *again])
+        assert texts(agreement.committed) == ("zero nine one nine one" if own else "zero nine one")
+
+
+def test_old_speech_that_is_heard_in_more_words_now_is_not_new():
+    agreement = Agreement()
+    for _ in range(2):
+        agreement.update(said("press star to hear the main menu"))
+    longer = said("press hash to hear the line to hear the line", each=0.3)  # ends before
+    for _ in range(2):
+        agreement.update(longer)
+    assert texts(agreement.committed) == "press star to hear the main menu"
+    for _ in range(2):
+        agreement.update([*longer, *said("please", start=3.6)])
+    assert texts(agreement.committed) == "press star to hear the main menu please"
+
+
 def test_nothing_said_and_nothing_heard():
     assert behind([], [], 0.0) == 0
     assert behind(said("a"), [], 0.5) == 0
