@@ -5,8 +5,8 @@ compared without regard to case and punctuation, and taken with the times of the
 
 A transcript of the buffer begins with words that were committed before. Where they end in it is
 found by comparing both word for word and by time together, so that a word that is spoken twice
-("five five") counts twice, and one whose times moved a little counts once. A model that hears a long
-buffer says some of it twice: what repeats the last words has to have a time of its own.
+("five five") counts twice, and one whose times moved a little counts once. A model that hears a
+long buffer says some of it twice: what repeats the last words has to have a time of its own.
 """
 
 from __future__ import annotations
