@@ -268,7 +268,9 @@ class WindowPolicy:
         frames = round(hypothesis.advance * 100)
         if not self._settings.carry or frames <= 0:
             return asked.end
-        return min(asked.end, asked.start + frames * FRAME)
+        end = min(asked.end, asked.start + frames * FRAME)
+        nothing_follows = asked.reason in ("endpoint", "hangup") and asked.end - end < FRAME
+        return asked.end if nothing_follows else end
 
     def _unprompted(self) -> bool:
         """Forget the text so far, which is copied in a loop; whether there was any."""

@@ -320,6 +320,14 @@ def test_a_final_that_fails_twice_is_empty_and_says_why():
     assert [e.reason for e in events] == ["hangup", "eof"]
 
 
+def test_the_last_final_accounts_for_all_of_the_audio():
+    """Also for the last samples, which make no whole frame of 10 ms."""
+    for extra in (0, 1, FRAME - 1):
+        samples = np.concatenate([speech(7, seed=5), np.zeros(extra, np.int16)])
+        events = play(samples, every(0.5, samples))
+        assert finals(events)[-1][1] == len(samples) / S
+
+
 def test_a_final_that_fails_twice_says_what_was_shown_before():
     samples = speech(33, seed=4)
     session = make_session()
