@@ -1,17 +1,18 @@
 """One long call on the real server: nothing lost, nothing doubled, nothing grows.
 
-    python -m benchmarks.long_call                      # 10 minutes, each policy with voice activity
+    python -m benchmarks.long_call           # 10 minutes, each policy with voice activity
     python -m benchmarks.long_call --vad off --policy window
-    python -m benchmarks.long_call --quick              # 20 seconds
+    python -m benchmarks.long_call --quick   # 20 seconds
 
-A call is put together from people saying digits and from synthetic phrases (``spoken_calls.py``; the
-sample call again and again where their data is missing) and sent over TCP, ``--speed`` times as fast
-as it was spoken, to a server process with the embedded model. Its events come back as JSON lines.
+A call is put together from people saying digits and from synthetic phrases (``spoken_calls.py``;
+the sample call again and again where their data is missing) and sent over TCP, ``--speed`` times as
+fast as it was spoken, to a server process with the embedded model. Its events come back as JSON
+lines.
 
 Finals and silences must cover the call from its beginning to its end without a gap and without an
-overlap, whatever the policy: ``uncovered`` and ``doubled`` are seconds, ``lost`` what the server gave
-up. Word errors, seconds of computing per decode and memory are told for the first and the last third
-of the call: one that grows with the length of the call shows there. The exit code says whether
+overlap, whatever the policy: ``uncovered`` and ``doubled`` are seconds, ``lost`` what the server
+gave up. Word errors, seconds of computing per decode and memory are told for the first and the last
+third of the call: what grows with the length of the call shows there. The exit code says whether
 anything was lost or doubled.
 """
 
