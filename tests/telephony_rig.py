@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from aii.protocols import make_framing
 from aii.servers.call_ids import CallIds
 from aii.servers.registry import CallRegistry
 from aii.servers.services import Services
+from aii.sinks.build import Maker, build_outlets
+from aii.sinks.spec import SinkSpec
 from aii.streaming.factory import Sessions
 from aii.streaming.settings import CallSettings
 
@@ -65,6 +69,11 @@ class WebRig:
             defaults=lambda call_id: self.sessions.settings,
             voice=self.voice,
             sinks=[self.listener, *web.sinks],
+            outlets=build_outlets(
+                [],
+                [SinkSpec.parse("jsonl:calls/", whole=False)],
+                Maker(io.StringIO(), Path("nowhere"), {}),
+            ),
         )
         self.listeners = Listeners(
             config,

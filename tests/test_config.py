@@ -80,7 +80,7 @@ GOOD = {
     "guards": ("rate,loop", ("rate", "loop")),
     "drafts": ("no", False),
     "max_calls": ("7", 7),
-    "when_full": ("accept", "accept"),
+    "when_full": ("refuse", "refuse"),
     "max_backlog": ("90", 90.0),
     "max_backlog_total": ("900", 900.0),
     "first_byte_timeout": ("0", 0.0),

@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from aii.errors import ConfigError, ServiceError
 from aii.protocols.metadata import LONGEST_VALUE, MOST_VALUES, metadata
@@ -55,7 +54,7 @@ class CallPlan:
         callee: who is called, likewise.
         wishes: text by the names of ``CallSettings``: language, prompt, policy, leg ...
         sinks: where its events go besides the server's own sinks, as ``--sink`` takes them.
-        collect: a question to ask from the start, as it came; or None.
+        collect: a question to ask from the start, or None.
         end_on: events after which we end the call, so that a waiting dialplan goes on.
         details: whatever else was said, for those who read the events.
     """
@@ -65,7 +64,7 @@ class CallPlan:
     callee: str = ""
     wishes: Mapping[str, str] = field(default_factory=dict)
     sinks: tuple[str, ...] = ()
-    collect: Any = None
+    collect: Question | None = None
     end_on: frozenset[str] = frozenset()
     details: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,10 +121,18 @@ def parse_plan(call_id: str | None, values: Mapping[str, object]) -> CallPlan:
         callee=said.pop("callee", ""),
         wishes=said,
         sinks=_sinks(special["sinks"]),
-        collect=special["collect"],
+        collect=_question(special["collect"]),
         end_on=_ends(special["end_on"]),
         details={},
     )
+
+
+def _question(value: object) -> Question | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | Mapping):
+        raise ConfigError("collect is a question: an object or a text with digits or words")
+    return Question.parse(value)
 
 
 def _simple(value: object) -> bool:
@@ -219,8 +226,6 @@ class CallRegistry:
         until = self._clock() + _lifetime(values.get("expires"))
         plan = self._sorted(parse_plan(call_id, values))
         CallSettings().changed(dict(plan.wishes))  # whoever registers can still mend it
-        if plan.collect is not None:
-            Question.parse(plan.collect)
         with self._lock:
             if key not in self._entries and len(self._entries) >= self._most:
                 self._forget()

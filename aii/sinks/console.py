@@ -46,7 +46,8 @@ def _body(event: Event) -> str | None:
         asked = f"{event.question}: " if event.question else ""
         return f"{asked}{event.status} {event.value or ''}".rstrip() + said
     if isinstance(event, Skipped):
-        what = "audio" if event.lost else f"{event.windows} partial window(s)"
+        windows = f"{event.windows} partial window(s)" if event.windows else "nothing to hear"
+        what = "audio" if event.lost else windows
         return f"{what} from {event.start:.2f} to {event.end:.2f} s: {event.reason}"
     return None
 

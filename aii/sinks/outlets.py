@@ -213,7 +213,7 @@ class Outlets:
         Raises:
             ConfigError: one of them cannot be, or is not allowed; the call has none of its own.
         """
-        wanted = [self._allowed(text) for text in specs]
+        wanted = [self.allowed(text) for text in specs]
         with self._lock:
             call = self._calls.setdefault(call_id, _Call())
             for spec in wanted:
@@ -222,7 +222,12 @@ class Outlets:
                     late.users += 1
                     call.sinks.append(late)
 
-    def _allowed(self, text: str) -> SinkSpec:
+    def allowed(self, text: str) -> SinkSpec:
+        """A sink that a call may bring.
+
+        Raises:
+            ConfigError: it cannot be, or is not allowed.
+        """
         spec = SinkSpec.parse(text)
         if self._make is None or not self._rules:
             raise ConfigError(f"sink {text!r}: calls may bring no sinks; see --allow-sink")

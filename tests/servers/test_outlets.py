@@ -13,13 +13,14 @@ from fake_engine import slin, speech, spoken
 from server_rig import Rig, wait_until
 from sink_peers import Receiver
 
+from aii.errors import ConfigError
 from aii.grammar import Grammar
 from aii.servers.registry import CallRegistry
 from aii.sinks.build import Maker, build_outlets, parse_sinks
 from aii.sinks.outlets import Outlets
 from aii.sinks.spec import SinkSpec
 from aii.streaming.collect import Question
-from aii.streaming.events import Answer, Final
+from aii.streaming.events import Answer
 
 
 def outlets_of(tmp_path, *texts: str, rules: tuple[str, ...] = ()) -> Outlets:
@@ -147,16 +148,11 @@ def test_a_running_call_is_asked_and_only_that_one():
 
 
 @pytest.mark.parametrize("collect", ["digits:0", {"digits": 4, "speed": 1}, 7])
-def test_a_question_that_makes_no_sense_costs_a_line(collect, caplog):
+def test_a_question_that_makes_no_sense_is_not_registered(collect):
     registry = CallRegistry()
-    registry.put("call-a", {"collect": collect})
-    with Rig(registry=registry) as rig:
-        rig.call(b"call-a\r", slin(speech(2)))
-        rig.listener.ended()
-        assert answers(rig) == []
-        finals = [event for event in rig.listener.events if isinstance(event, Final)]
-    assert "".join(event.text for event in finals) == spoken(speech(2))
-    assert "call-a: nothing is asked: " in caplog.text
+    with pytest.raises(ConfigError):
+        registry.put("call-a", {"collect": collect})
+    assert registry.get("call-a") is None
 
 
 def test_a_sink_that_is_dead_delays_no_call_and_no_other_sink(tmp_path):

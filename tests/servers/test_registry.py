@@ -8,6 +8,7 @@ import pytest
 
 from aii.errors import ConfigError, ServiceError
 from aii.servers.registry import CallPlan, CallRegistry, parse_plan
+from aii.streaming.collect import Question
 from aii.streaming.events import Final, Partial, SpeechEnded
 from aii.streaming.settings import CallSettings
 from aii.types import Segment
@@ -42,7 +43,7 @@ def test_what_a_dialplan_says_ahead_is_found_by_the_call() -> None:
     assert (plan.caller, plan.callee) == ("+49 30 1", "100")
     assert plan.wishes == {"language": "de", "prompt": "Meier, Fritz!Box", "policy": "alignatt"}
     assert plan.sinks == ("webhook:http://127.0.0.1/x", "console")
-    assert plan.collect == {"digits": [1, 4]}
+    assert plan.collect == Question.parse({"digits": [1, 4]})
     assert plan.end_on == {"answer", "no_speech"}
     assert plan.details == {"channel": "PJSIP/alice-1", "queue": "support"}
     settings = plan.settings(CallSettings(language="en", objective=2.0))

@@ -226,6 +226,15 @@ def test_what_cannot_be_registered(rig) -> None:
     rig.registry.remove("c")
 
 
+def test_sinks_that_calls_may_not_bring_are_refused_at_once(rig) -> None:
+    status, answer = rig.request("POST", "/calls/sunk", b"sinks=jsonl:elsewhere/")
+    assert status == 400
+    assert answer["error"]["message"].endswith("is not one that calls may bring; see --allow-sink")
+    assert rig.registry.get("sunk") is None
+    assert rig.request("POST", "/calls/sunk", b"sinks=jsonl:calls/")[0] == 201
+    rig.registry.remove("sunk")
+
+
 def test_a_plan_can_be_forgotten(rig) -> None:
     assert rig.request("POST", "/calls/gone?language=de&token=secret")[0] == 201
     plan = rig.registry.get("gone")

@@ -73,6 +73,10 @@ def test_the_line_of_a_window():
             Skipped("c", 2, 0, 10, "shutdown", 1, True),
             "c skipped audio from 0.00 to 10.00 s: shutdown",
         ),
+        (
+            Skipped("c", 2, 0, 10, "silence", 0),
+            "c skipped nothing to hear from 0.00 to 10.00 s: silence",
+        ),
         (Event("c", 1), None),
     ],
 )

@@ -32,7 +32,7 @@ from aii.protocols import (
     VoskProtocol,
 )
 from aii.protocols.metadata import SECRET
-from aii.servers.registry import CallPlan
+from aii.servers.registry import CallPlan, parse_plan
 from aii.servers.web.bridge import bridge
 from aii.servers.web.state import web_of
 from aii.streaming.collect import Question
@@ -80,7 +80,11 @@ async def register(call_id: str, request: Request) -> Response:
     """Say ahead what is known about a call: caller, callee, language, prompt, policy, sinks ..."""
     try:
         values = {**_fields(request.url.query), **_values(await _body(request))}
-        plan = web_of(request).services.registry.put(call_id, values)
+        services = web_of(request).services
+        if services.outlets is not None:
+            for sink in parse_plan(call_id, values).sinks:
+                services.outlets.allowed(sink)
+        plan = services.registry.put(call_id, values)
     except ConfigError as error:
         return _refused(400, str(error), "invalid_request_error")
     except ServiceError as error:
