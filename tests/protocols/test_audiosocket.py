@@ -226,7 +226,7 @@ def test_options_that_make_no_sense(options) -> None:
 
 def test_the_configuration_knows_the_payloads() -> None:
     from aii.config import ServerConfig
-    from aii.config_telephony import AUDIOSOCKET_PAYLOADS
+    from aii.config.telephony import AUDIOSOCKET_PAYLOADS
 
     assert AUDIOSOCKET_PAYLOADS == PAYLOADS
     flags = {"audiosocket_payload": "alaw", "audiosocket_keepalive": "1.5"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aii.config_options import number, one_of, option, optional_whole, truth, whole
+from aii.config.options import number, one_of, option, optional_whole, truth, whole
 
 GUARDS = ("no-speech", "compression", "rate", "loop")
 """What can be listed in ``--guards``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aii.config_options import DAY, number, one_of, option
+from aii.config.options import DAY, number, one_of, option
 
 
 def _gate(text: str) -> float | None:

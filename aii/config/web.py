@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from aii.config_options import DAY, number, one_of, option, optional_whole, truth, whole
+from aii.config.options import DAY, number, one_of, option, optional_whole, truth, whole
 from aii.errors import ConfigError
 
 WEB_PORT = 8000

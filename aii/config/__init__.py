@@ -16,24 +16,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aii.config_options import DAY, Option
-from aii.config_options import context as _context
-from aii.config_options import device as _device
-from aii.config_options import did_you_mean as _did_you_mean
-from aii.config_options import language as _language
-from aii.config_options import number as _number
-from aii.config_options import one_of as _one_of
-from aii.config_options import option as _option
-from aii.config_options import optional_whole as _optional_whole
-from aii.config_options import rate as _rate
-from aii.config_options import temperatures as _temperatures
-from aii.config_options import truth as _truth
-from aii.config_options import whole as _whole
-from aii.config_sinks import SinkOptions
-from aii.config_streaming import StreamingOptions
-from aii.config_telephony import TelephonyOptions
-from aii.config_voice import VoiceOptions
-from aii.config_web import WebOptions
+from aii.config.options import DAY, Option
+from aii.config.options import context as _context
+from aii.config.options import device as _device
+from aii.config.options import did_you_mean as _did_you_mean
+from aii.config.options import language as _language
+from aii.config.options import number as _number
+from aii.config.options import one_of as _one_of
+from aii.config.options import option as _option
+from aii.config.options import optional_whole as _optional_whole
+from aii.config.options import rate as _rate
+from aii.config.options import temperatures as _temperatures
+from aii.config.options import truth as _truth
+from aii.config.options import whole as _whole
+from aii.config.sinks import SinkOptions
+from aii.config.streaming import StreamingOptions
+from aii.config.telephony import TelephonyOptions
+from aii.config.voice import VoiceOptions
+from aii.config.web import WebOptions
 from aii.errors import ConfigError
 
 PREFIX = "AII_"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aii.config_options import one_of, option, whole
+from aii.config.options import one_of, option, whole
 
 REDACT_LENGTH = 5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aii.config_options import number, one_of, option, optional_whole
+from aii.config.options import number, one_of, option, optional_whole
 
 AUDIOSOCKET_PAYLOADS = (
     "auto",
