@@ -11,6 +11,7 @@ auto       float16 on a GPU; else bfloat16 where it is native, int8 where its pr
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import cast
 
 import torch
@@ -25,6 +26,23 @@ COMPUTE_TYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 """The names that :func:`convert` takes."""
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+PREPARED_SHAPES = 128
+"""How many shapes' preparations oneDNN keeps in a server; see :func:`limit_prepared_shapes`."""
+
+
+def limit_prepared_shapes(environment: MutableMapping[str, str]) -> None:
+    """Keep a server's memory level, whatever the lengths of its calls' windows.
+
+    For products in bfloat16 PyTorch and oneDNN keep, per thread, what they prepared for each shape
+    that they met, 1,024 of them by default. Windows come in ever new lengths, so that was half a
+    gigabyte and more within minutes of calls; with ``PREPARED_SHAPES`` of them nothing measurable
+    is lost (``benchmarks/LOG.md``). Both libraries read these variables at their first product, so
+    this comes before the model is loaded; what is set in ``environment`` already stands.
+    """
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        environment.setdefault(name, str(PREPARED_SHAPES))
 
 
 def native_bfloat16() -> bool:

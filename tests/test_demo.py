@@ -48,7 +48,9 @@ def test_the_demo_hears_the_sample_call(
     reference = " ".join(asset("sample_call.txt").read_text().split())
     assert f"Said:  {reference}" in lines
     assert f"Heard: {' '.join(' '.join(finals).split())}" in lines
-    assert lines[-1].startswith("word error rate ")
+    rate = re.match(r"word error rate ([\d.]+)%", lines[-1])
+    assert rate is not None
+    assert float(rate[1]) <= 5.0, lines[-1]
 
 
 def test_a_model_that_is_not_there(demo: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:

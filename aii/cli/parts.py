@@ -138,7 +138,9 @@ def _models(config: ServerConfig, settings: CallSettings) -> Models:
 
 def _model(name: str, config: ServerConfig) -> Whisper:
     from aii.checkpoints import load_model
+    from aii.compute import limit_prepared_shapes
 
+    limit_prepared_shapes(os.environ)
     return load_model(name, device=config.device, compute_type=config.compute_type)
 
 
