@@ -70,12 +70,26 @@ def checkpoint(
     return {"dims": asdict(dimensions(FULL)), "model_state_dict": halves, "aii": notes}
 
 
+def blend(made: dict[str, Any], other: dict[str, Any], share: float) -> None:
+    """Draw the weights of ``made`` towards those of another checkpoint of its shape, in place.
+
+    What one run learned from another's weights lies on a line with them that has no bad places
+    (Wortsman and others, arXiv 2109.01903); ``share`` is the other one's.
+    """
+    theirs = other["model_state_dict"]
+    for name, weight in made["model_state_dict"].items():
+        mean = (1.0 - share) * weight.float() + share * theirs[name].float()
+        made["model_state_dict"][name] = mean.half().contiguous()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the checkpoint to ship.")
     parser.add_argument("--run", type=Path, default=Path("training/runs/first"))
     parser.add_argument("--data", type=Path, default=Path("training/data"))
     parser.add_argument("--out", type=Path, default=Path("assets/embedded.pt"))
     parser.add_argument("--name", default="embedded")
+    parser.add_argument("--blend", type=Path, help="checkpoint to draw the weights towards")
+    parser.add_argument("--share", type=float, default=0.05, help="its share in the result")
     parser.add_argument("--model-version", default="1")
     args = parser.parse_args()
     state = torch.load(args.run / "state.pt", weights_only=True)
@@ -85,6 +99,8 @@ def main() -> None:
     before, after = state["average"][key][-1], made["model_state_dict"][key][5].float()
     lower = states @ before - states @ after
     print(f"unused tokens: logit lower by {lower.min():.1f} to {lower.max():.1f}")
+    if args.blend:
+        blend(made, torch.load(args.blend, weights_only=True), args.share)
     model = Whisper(dimensions(FULL))
     model.load_state_dict(made["model_state_dict"])
     part = args.out.with_suffix(".part")

@@ -206,3 +206,10 @@ def test_unused_tokens_are_made_quieter_on_every_state() -> None:
     lower = states @ row - states @ export.quieter(row, states, by=15.0)
     assert float(lower.min()) > 8.0
     assert float(lower.mean()) == pytest.approx(15.0, abs=1.0)
+
+
+def test_a_blend_lies_between_two_checkpoints() -> None:
+    made = {"model_state_dict": {"a": torch.tensor([1.0, 2.0]).half()}}
+    export.blend(made, {"model_state_dict": {"a": torch.tensor([3.0, 0.0])}}, 0.25)
+    assert made["model_state_dict"]["a"].tolist() == [1.5, 1.5]
+    assert made["model_state_dict"]["a"].dtype == torch.float16
