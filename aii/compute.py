@@ -37,9 +37,9 @@ def limit_prepared_shapes(environment: MutableMapping[str, str]) -> None:
 
     For products in bfloat16 PyTorch and oneDNN keep, per thread, what they prepared for each shape
     that they met, 1,024 of them by default. Windows come in ever new lengths, so that was half a
-    gigabyte and more within minutes of calls; with ``PREPARED_SHAPES`` of them nothing measurable
-    is lost (``benchmarks/LOG.md``). Both libraries read these variables at their first product, so
-    this comes before the model is loaded; what is set in ``environment`` already stands.
+    gigabyte and more within minutes of calls; keeping ``PREPARED_SHAPES`` of them costs some
+    percent of time at most (``benchmarks/LOG.md``). Both libraries read these variables at their
+    first product, so this comes before the model is loaded; what ``environment`` has set stands.
     """
     for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
         environment.setdefault(name, str(PREPARED_SHAPES))

@@ -10,7 +10,13 @@ import torch
 from aii import compute, quantized
 from aii.audio.pcm import slin_to_float
 from aii.batch import run_alone
-from aii.compute import COMPUTE_TYPES, convert, resolve
+from aii.compute import (
+    COMPUTE_TYPES,
+    PREPARED_SHAPES,
+    convert,
+    limit_prepared_shapes,
+    resolve,
+)
 from aii.decoding import DecodingOptions, decode, detect_language
 from aii.engine.hearing import hear, hearing
 from aii.errors import ConfigError
@@ -245,3 +251,10 @@ def test_float32_changes_nothing(tiny_model) -> None:
     for one, other in zip(model.parameters(), tiny_model.parameters(), strict=True):
         assert torch.equal(one, other)
     assert "auto" in COMPUTE_TYPES
+
+
+def test_a_server_keeps_few_prepared_shapes_unless_told() -> None:
+    environment = {"LRU_CACHE_CAPACITY": "7"}
+    limit_prepared_shapes(environment)
+    assert environment["LRU_CACHE_CAPACITY"] == "7"
+    assert environment["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(PREPARED_SHAPES)
