@@ -47,8 +47,8 @@ def test_the_result_is_that_of_the_cached_decode(embedded_model, options):
 
 def test_attention_is_that_of_the_new_tokens(embedded_model):
     stop = AttentionStop(threshold=10, last_frame=0)
-    cached = hear(embedded_model, request(stop=stop), {})
-    plain = hear(embedded_model, request(stop=stop, kv_cache=False), {})
+    cached = hear(embedded_model, request(5.0, stop=stop), {})
+    plain = hear(embedded_model, request(5.0, stop=stop, kv_cache=False), {})
     assert plain["tokens"] == pytest.approx(cached["tokens"]) or [
         (t.id, t.frame) for t in plain["tokens"]
     ] == [(t.id, t.frame) for t in cached["tokens"]]
