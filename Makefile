@@ -41,11 +41,11 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; run: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# What the product needs, and nothing else: enough for the demo.
+# What the product needs, and the better detector of voices, which the demo asks for.
 $(CORE): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV): PyTorch, numpy and tiktoken; the first time takes a few minutes."
 	$(PIP) install -qq --constraint constraints.txt $(TORCH)
-	$(PIP) install -qq --constraint constraints.txt --editable .
+	$(PIP) install -qq --constraint constraints.txt --editable '.[vad]'
 	@touch $@
 
 $(ALL): $(CORE)
