@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,10 +52,15 @@ class Recordings:
 
 @dataclass
 class Utterance:
-    """Samples (N,) float32 and what is said in them."""
+    """Samples (N,) float32 and what is said in them.
+
+    Attributes:
+        marks: (first sample, end, text) of each word, where it is known.
+    """
 
     samples: np.ndarray
     text: str
+    marks: list[tuple[int, int, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -102,15 +107,46 @@ def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
     return np.interp(np.arange(size) * factor, np.arange(len(samples)), samples).astype(np.float32)
 
 
-def join_words(rng: np.random.Generator, pieces: list[np.ndarray], gap: float) -> np.ndarray:
+def join_words(
+    rng: np.random.Generator, pieces: list[np.ndarray], texts: list[str], gap: float
+) -> Utterance:
     """Words behind one another with pauses of 0 to ``gap`` seconds and unequal loudness."""
     parts: list[np.ndarray] = []
-    for i, piece in enumerate(pieces):
+    marks: list[tuple[int, int, str]] = []
+    at = 0
+    for i, (piece, text) in enumerate(zip(pieces, texts, strict=True)):
         if i:
             pause = rng.uniform(0.0, gap) * rng.uniform(0.3, 1.0)
             parts.append(np.zeros(int(pause * RATE), np.float32))
+            at += len(parts[-1])
         parts.append(piece * np.float32(rng.uniform(0.5, 1.0)))
-    return np.concatenate(parts)
+        marks.append((at, at + len(piece), text))
+        at += len(piece)
+    return Utterance(np.concatenate(parts), " ".join(texts), marks)
+
+
+def cut_off(rng: np.random.Generator, speech: Utterance, *, end: bool) -> Utterance:
+    """What a window's edge leaves of an utterance: it goes through one of its words.
+
+    A word of which 85 % are left is written, one of which at most 40 % are is not; no cut is made
+    in between. Unchanged where the words' places are not known.
+    """
+    if len(speech.marks) < 2:
+        return speech
+    chosen = int(rng.integers(1, len(speech.marks)))
+    word = speech.marks[chosen if end else chosen - 1]
+    share = rng.uniform(0.0, 0.4) if rng.random() < 0.6 else rng.uniform(0.85, 1.0)
+    size = word[1] - word[0]
+    if end:
+        kept = speech.marks[: chosen + (share > 0.8)]
+        samples = speech.samples[: word[0] + int(share * size)]
+        marks = [(a, min(b, len(samples)), text) for a, b, text in kept]
+    else:
+        kept = speech.marks[chosen - (share > 0.8) :]
+        first = word[1] - int(share * size)
+        samples = speech.samples[first:]
+        marks = [(max(0, a - first), b - first, text) for a, b, text in kept]
+    return Utterance(samples, " ".join(text for _, _, text in marks), marks)
 
 
 class Composer:
@@ -128,6 +164,14 @@ class Composer:
             sizes = np.array([recordings.entries[i]["samples"] for i in indices])
             order = np.argsort(sizes, kind="stable")
             self.sorted[group] = (np.array(indices)[order], sizes[order])
+        self.openings: dict[str, list[int]] = defaultdict(list)
+        for i in recordings.by_group["phrase"]:
+            self.openings[self._opening(recordings.entries[i]["text"])].append(i)
+
+    @staticmethod
+    def _opening(text: str) -> str:
+        """What phrases share that are easily taken for one another: their first two words."""
+        return " ".join(text.split()[:2])
 
     def _spoken_words(
         self, rng: np.random.Generator, voice: dict[str, list[int]], budget: float, speed: float
@@ -140,14 +184,15 @@ class Composer:
         total, wanted = 0.0, int(rng.integers(1, 11))
         while len(pieces) < wanted:
             word = known[rng.integers(len(known))]
-            piece = self.recordings.samples(int(rng.choice(voice[word])))
+            takes = voice[word]
+            piece = self.recordings.samples(takes[rng.integers(len(takes))])
             piece = change_speed(piece, speed * rng.uniform(0.95, 1.05))
             total += len(piece) / RATE + gap * 0.5
             if total > budget and pieces:
                 break
             pieces.append(piece)
             texts.append(word)
-        return Utterance(join_words(rng, pieces, gap), " ".join(texts))
+        return join_words(rng, pieces, texts, gap)
 
     def _continuous(self, rng: np.random.Generator, group: str, budget: float) -> Utterance:
         indices, sizes = self.sorted[group]
@@ -160,7 +205,7 @@ class Composer:
 
     def _salad(self, rng: np.random.Generator, budget: float) -> Utterance:
         """Random words by random voices."""
-        picks = [int(rng.choice(self.words)) for _ in range(rng.integers(1, 5))]
+        picks = [self.words[i] for i in rng.integers(0, len(self.words), rng.integers(1, 5))]
         pieces: list[np.ndarray] = []
         texts: list[str] = []
         total = 0.0
@@ -170,13 +215,14 @@ class Composer:
                 break
             pieces.append(self.recordings.samples(index))
             texts.append(self.recordings.entries[index]["text"])
-        return Utterance(join_words(rng, pieces, 0.3), " ".join(texts))
+        return join_words(rng, pieces, texts, 0.3)
 
     def _scrap(self, rng: np.random.Generator, *, end: bool) -> np.ndarray:
         """What is left of a word that a window's edge cut through: at most its last, or first,
         quarter. It is no word any more and is not written."""
         group = "person" if rng.random() < 0.5 else "word"
-        samples = self.recordings.samples(int(rng.choice(self.recordings.by_group[group])))
+        known = self.recordings.by_group[group]
+        samples = self.recordings.samples(known[rng.integers(len(known))])
         size = int(len(samples) * rng.uniform(0.05, 0.25))
         return samples[-size:] if end else samples[:size]
 
@@ -196,8 +242,9 @@ class Composer:
             speech = self._spoken_words(rng, person, budget, rng.uniform(0.82, 1.25))
             if rng.random() < 0.12 and budget > 2.0:
                 carrier = self._continuous(rng, "phrase", budget / 2)
-                joined = join_words(rng, [carrier.samples, speech.samples], 0.3)
-                return Utterance(joined, f"{carrier.text} {speech.text}")
+                said = [carrier, speech]
+                joined = join_words(rng, [s.samples for s in said], [s.text for s in said], 0.3)
+                return Utterance(joined.samples, joined.text)
             return speech
         if kind < 0.34:
             voice = self.digit_voices[rng.integers(len(self.digit_voices))]
@@ -209,6 +256,29 @@ class Composer:
         if kind < 0.94:
             return self._continuous(rng, "phrase", budget)
         return self._salad(rng, budget)
+
+    def again(
+        self, rng: np.random.Generator, said: list[Utterance], budget: float
+    ) -> Utterance | None:
+        """Something that the window has heard before: the same, or what begins in the same way.
+
+        A decoder that finds its place in the audio by the last words alone goes wrong there.
+        ``None`` where nothing fits in ``budget`` seconds.
+        """
+        before = said[rng.integers(len(said))]
+        kind = rng.random()
+        if kind < 0.5:
+            found = self.openings.get(self._opening(before.text), [])
+            for i in rng.integers(0, len(found), 8) if found else ():
+                entry = self.recordings.entries[found[i]]
+                if entry["samples"] <= budget * RATE:
+                    return Utterance(self.recordings.samples(found[i]), entry["text"])
+        if len(before.samples) > budget * RATE:
+            return None
+        samples = before.samples
+        if kind < 0.8:  # the same words, not the same samples
+            samples = change_speed(samples, rng.uniform(0.88, 1.14))
+        return Utterance(samples * np.float32(rng.uniform(0.5, 1.0)), before.text)
 
     def window(self, rng: np.random.Generator, seconds: float) -> Window:
         """Up to about ``seconds`` of audio: silence, utterances, silence; or no speech at all."""
@@ -225,8 +295,18 @@ class Composer:
         segments: list[tuple[float, float, str]] = []
         at = len(parts[0])
         several = rng.random() < (0.5 if seconds < 3.0 else 0.85)
+        repeats = rng.choice([0.0, 0.3, 0.6])
+        said: list[Utterance] = []
         while True:
-            speech = self.utterance(rng, max(0.4, seconds - at / RATE))
+            budget = max(0.4, seconds - at / RATE)
+            speech = None
+            if said and rng.random() < repeats:
+                speech = self.again(rng, said, budget)
+            if speech is None:
+                speech = self.utterance(rng, budget)
+                if not said and lead < 0.1 and rng.random() < 0.25:
+                    speech = cut_off(rng, speech, end=False)
+            said.append(speech)
             samples = speech.samples
             if rng.random() < 0.15:
                 samples = samples[int(rng.uniform(0, 0.05) * RATE) :]
@@ -235,6 +315,14 @@ class Composer:
             at += len(samples)
             pause = self._pause(rng, seconds)
             if not several or at / RATE + pause + 0.8 > seconds:
+                if rng.random() < 0.25:
+                    last = cut_off(rng, speech, end=True)
+                    lost = len(speech.samples) - len(last.samples)
+                    if lost and len(samples) > lost:
+                        parts[-1] = samples[: len(samples) - lost]
+                        at -= lost
+                        segments[-1] = (segments[-1][0], at / RATE, last.text)
+                        return Window(np.concatenate(parts), segments)
                 break
             parts.append(np.zeros(int(pause * RATE), np.float32))
             at += len(parts[-1])

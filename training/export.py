@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aii.model import Whisper
+from aii.model import ModelDimensions, Whisper
 from training.dataset import IGNORED, Batches, Stage
-from training.train import dimensions
+from training.train import decoder_depth, dimensions
 from training.vocabulary import FULL, Vocabulary
 
 DOMAIN = "telephone: connected digits and what callers say to menus, English"
@@ -25,7 +25,8 @@ DOMAIN = "telephone: connected digits and what callers say to menus, English"
 def decoder_states(state: dict[str, Any], data: Path, batches: int = 40) -> Tensor:
     """(N, D) what the decoder's last layer norm puts out on training windows."""
     vocabulary = Vocabulary(tuple(state["used"]))
-    model = Whisper(dimensions(vocabulary.size)).eval()
+    sizes = dimensions(vocabulary.size, decoder_depth(state["average"]))
+    model = Whisper(sizes).eval()
     model.load_state_dict(state["average"])
     source = iter(Batches(data, lambda number, rng: Stage(3.5, 16), seed=99))
     found = []
@@ -67,7 +68,8 @@ def checkpoint(
         "training_steps": int(state["step"]),
         "training_clips": int(state["clips"]),
     }
-    return {"dims": asdict(dimensions(FULL)), "model_state_dict": halves, "aii": notes}
+    sizes = dimensions(FULL, decoder_depth(weights))
+    return {"dims": asdict(sizes), "model_state_dict": halves, "aii": notes}
 
 
 def blend(made: dict[str, Any], other: dict[str, Any], share: float) -> None:
@@ -101,7 +103,7 @@ def main() -> None:
     print(f"unused tokens: logit lower by {lower.min():.1f} to {lower.max():.1f}")
     if args.blend:
         blend(made, torch.load(args.blend, weights_only=True), args.share)
-    model = Whisper(dimensions(FULL))
+    model = Whisper(ModelDimensions(**made["dims"]))
     model.load_state_dict(made["model_state_dict"])
     part = args.out.with_suffix(".part")
     torch.save(made, part)

@@ -29,7 +29,7 @@ def digit_strings(
         words = [str(w) for w in rng.choice(sorted(voice), int(rng.integers(2, 9)))]
         pieces = [recordings.samples(int(rng.choice(voice[word]))) for word in words]
         lead = np.zeros(int(rng.uniform(0.1, 0.5) * RATE), np.float32)
-        samples = np.concatenate([lead, join_words(rng, pieces, 0.4), lead])
+        samples = np.concatenate([lead, join_words(rng, pieces, words, 0.4).samples, lead])
         made.append((samples, " ".join(words)))
     return made
 

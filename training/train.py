@@ -33,7 +33,7 @@ from training.dataset import IGNORED, Batch, Batches, Stage
 from training.scoring import QuickCheck
 from training.vocabulary import FULL, Vocabulary
 
-WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS = 192, 3, 5, 2
+WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS = 192, 3, 5, 3
 CTC_SHARE = 0.6
 START = Stage(1.6, 32, easy=True)
 MIDDLE = ((0.20, Stage(1.6, 32)), (0.40, Stage(3.2, 22)), (0.40, Stage(5.0, 15)))
@@ -113,11 +113,32 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 300) -> floa
     return peak * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
-def dimensions(n_vocab: int) -> ModelDimensions:
+def dimensions(n_vocab: int, decoder_layers: int | None = None) -> ModelDimensions:
     """Sizes of the embedded model with a vocabulary of ``n_vocab``."""
-    return ModelDimensions(
-        80, 1500, WIDTH, HEADS, ENCODER_LAYERS, n_vocab, 448, WIDTH, HEADS, DECODER_LAYERS
-    )
+    deep = decoder_layers or DECODER_LAYERS
+    return ModelDimensions(80, 1500, WIDTH, HEADS, ENCODER_LAYERS, n_vocab, 448, WIDTH, HEADS, deep)
+
+
+def decoder_depth(weights: dict[str, Tensor]) -> int:
+    """How many layers the decoder has that these weights belong to."""
+    return len({name.split(".")[2] for name in weights if name.startswith("decoder.blocks.")})
+
+
+def deepen(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """The same network with a decoder of ``layers`` layers.
+
+    Each new layer is a copy of the last one whose three outputs are zero: it adds nothing at first,
+    and looks at the audio where the layer below does (Chen, Goodfellow and Shlens, arXiv
+    1511.05641).
+    """
+    grown = dict(weights)
+    for new in range(decoder_depth(weights), layers):
+        last, added = f"decoder.blocks.{new - 1}.", f"decoder.blocks.{new}."
+        for name in [name for name in grown if name.startswith(last)]:
+            part = name.removeprefix(last)
+            silent = part.startswith(("attn.out.", "cross_attn.out.", "mlp.2."))
+            grown[added + part] = torch.zeros_like(grown[name]) if silent else grown[name].clone()
+    return grown
 
 
 class ThreadChoice:
@@ -163,14 +184,15 @@ class Trainer:
         self.vocabulary = Vocabulary.of_grammar()
         self.bias = self.vocabulary.logit_bias()
         self.times = [self.vocabulary.compact(FIRST_TIME + i) for i in (0, 1500)]
-        self.model = Whisper(dimensions(self.vocabulary.size))
+        sizes = dimensions(self.vocabulary.size, args.decoder_layers)
+        self.model = Whisper(sizes)
         with torch.no_grad():  # else the audio starts out far below the position embedding
             self.model.encoder.conv2.weight.mul_(5.0)
         # Only while training: the encoder alone has to spell out the words as well.
         self.speller = nn.Linear(WIDTH, self.vocabulary.texts + 1)
         with torch.no_grad():  # most frames spell nothing: else its loss drowns the other at first
             self.speller.bias[self.vocabulary.texts] = 6.0
-        self.average = Whisper(dimensions(self.vocabulary.size)).requires_grad_(False)
+        self.average = Whisper(sizes).requires_grad_(False)
         self.average.load_state_dict(self.model.state_dict())
         self.learned = [*self.model.parameters(), *self.speller.parameters()]
         self.optimiser = torch.optim.AdamW(
@@ -193,13 +215,17 @@ class Trainer:
         self.step, self.clips, self.seconds = state["step"], state["clips"], state["seconds"]
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Take the weights of a checkpoint in OpenAI's format, rows of used tokens only."""
+        """Take the weights of a checkpoint in OpenAI's format, rows of used tokens only.
+
+        Its decoder may have fewer layers (``deepen``).
+        """
         key = "decoder.token_embedding.weight"
         used = torch.tensor(self.vocabulary.used)
         unused = next(i for i in range(FULL) if i not in set(self.vocabulary.used))
         rows = torch.cat([used, torch.tensor([unused])])
         floats = {name: tensor.float() for name, tensor in weights.items()}
         floats[key] = floats[key][rows]
+        floats = deepen(floats, self.model.dims.n_text_layer)
         self.model.load_state_dict(floats)
         self.average.load_state_dict(floats)
 
@@ -344,6 +370,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("training/runs/first"))
     parser.add_argument("--start", type=Path, help="checkpoint whose weights to begin with")
     parser.add_argument("--long", action="store_true", help="windows of all lengths from the start")
+    parser.add_argument("--decoder-layers", type=int, default=DECODER_LAYERS)
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)

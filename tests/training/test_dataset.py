@@ -7,7 +7,19 @@ import pytest
 import torch
 
 from aii.tokenizer import get_tokenizer
-from training.dataset import IGNORED, Batches, Labels, Stage, Window, change_speed
+from training.dataset import (
+    IGNORED,
+    Batches,
+    Composer,
+    Labels,
+    Recordings,
+    Stage,
+    Utterance,
+    Window,
+    change_speed,
+    cut_off,
+    join_words,
+)
 from training.sounds import KINDS, no_speech
 from training.vocabulary import FULL, Vocabulary
 
@@ -134,3 +146,44 @@ def test_a_window_placed_later_has_later_times(data_folder: Path) -> None:
     for b in made:
         times = b.targets[(b.targets > first) & (b.targets < len(vocabulary.used))] - first
         assert all(b.offset <= int(t) <= b.offset + b.mel.shape[2] // 2 + 1 for t in times)
+
+
+@pytest.mark.parametrize("end", [True, False])
+def test_a_cut_leaves_the_words_that_can_still_be_heard(end: bool) -> None:
+    rng = np.random.default_rng(3)
+    pieces = [np.full(1000, level, np.float32) for level in (0.1, 0.2, 0.3, 0.4)]
+    speech = join_words(rng, pieces, ["a", "b", "c", "d"], 0.1)
+    assert [text for _, _, text in speech.marks] == ["a", "b", "c", "d"]
+    seen = set()
+    for _ in range(200):
+        cut = cut_off(rng, speech, end=end)
+        assert cut.text == " ".join(text for _, _, text in cut.marks)
+        words = "abcd" if end else "dcba"
+        written = cut.text.replace(" ", "")
+        assert words.startswith(written if end else written[::-1])
+        assert 1 <= len(written) <= 4
+        seen.add(len(written))
+        for first, last, _ in cut.marks:
+            assert 0 <= first < last <= len(cut.samples)
+            assert last - first >= 850
+        heard = 4 - len(written)
+        missing = len(speech.samples) - len(cut.samples)
+        assert missing >= 600 * (heard > 0)
+    assert seen == {1, 2, 3, 4}
+
+
+def test_what_has_no_known_words_is_not_cut() -> None:
+    speech = Utterance(np.ones(500, np.float32), "hello there")
+    assert cut_off(np.random.default_rng(0), speech, end=True) is speech
+
+
+def test_windows_say_things_again(data_folder: Path) -> None:
+    composer = Composer(Recordings(data_folder))
+    repeated = 0
+    for seed in range(60):
+        window = composer.window(np.random.default_rng(seed), 20.0)
+        texts = [text for _, _, text in window.segments if len(text.split()) > 1]
+        repeated += len(set(texts)) < len(texts)
+        for begin, end, _ in window.segments:
+            assert 0.0 <= begin < end <= len(window.samples) / 16_000 + 1e-6
+    assert repeated > 10

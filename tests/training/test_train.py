@@ -27,6 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def arguments(run: Path, data: Path, steps: int, start: Path | None = None) -> argparse.Namespace:
     run.mkdir(exist_ok=True)
     fixed = {"lr": 1e-3, "seed": 1, "threads": 1, "save": 100, "check": 1000, "long": False}
+    fixed["decoder_layers"] = None
     return argparse.Namespace(run=run, data=data, steps=steps, start=start, **fixed)
 
 
@@ -122,6 +123,28 @@ def test_audio_placed_later_is_as_if_heard_there(
         torch.testing.assert_close(at_start, trainer.model.encoder(mel))
     assert float((at_start - later).abs().max()) > 1e-3
     assert len(trainer.model.encoder.positional_embedding) == 1500
+
+
+def test_a_deeper_decoder_begins_as_the_same_network(
+    small: None, tmp_path: Path, data_folder: Path
+) -> None:
+    first = train.Trainer(arguments(tmp_path / "a", data_folder, 10))
+    first.save()
+    state = torch.load(tmp_path / "a" / "state.pt", weights_only=True)
+    torch.save(export.checkpoint(state, "small", "1"), tmp_path / "small.pt")
+    args = arguments(tmp_path / "b", data_folder, 10, start=tmp_path / "small.pt")
+    shallow = train.Trainer(args)
+    args.run, args.decoder_layers = tmp_path, 3
+    deep = train.Trainer(args)
+    assert train.decoder_depth(deep.model.state_dict()) == 3
+    mel, tokens, targets = batch(1)
+    with torch.no_grad():
+        made = [t.model.decoder(tokens, t.model.encoder(mel)) for t in (shallow, deep)]
+    torch.testing.assert_close(made[0], made[1])
+    added = deep.model.decoder.blocks[2].cross_attn.out.weight
+    assert not added.any()
+    deep.update((mel, tokens, targets))
+    assert added.any()
 
 
 def test_a_timestamps_target_is_spread_over_its_neighbours(
