@@ -189,8 +189,8 @@ class TcpServer:
             log.error("%s: cannot serve the call: %s", caller, error.strerror or error)
             sock.close()
             return
-        self.counts["accepted"] += 1
         self._loop.add(connection)
+        self.counts["accepted"] += 1  # last: who counts them finds the call among the open ones
 
     def _refuse(
         self, selector: selectors.BaseSelector, sock: socket.socket, caller: str, why: str, how: str

@@ -119,6 +119,7 @@ def test_a_call_beside_hostile_ones_is_not_touched() -> None:
     with rig() as server:
         chance = random.Random(1)
         peer = Peer(server.server.address, spoken(16_000), kind=0x12)
+        wait_until(lambda: server.server.open_calls == 1)
         for number in range(60):
             with server.connect() as hostile:
                 head = b"" if number % 2 else b"\x01\0\x10" + bytes(16)
@@ -130,5 +131,5 @@ def test_a_call_beside_hostile_ones_is_not_touched() -> None:
         run([peer], lambda: peer.sent > len(spoken(16_000)), tick=0.001)
         assert peer.end == ""
         peer.hang_up()
-        wait_until(lambda: server.server.open_calls == 0)
+        server.listener.wait_for_end(str(peer.call))
         assert server.listener.text(str(peer.call)).split() == SPOKEN.split()

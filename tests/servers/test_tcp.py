@@ -146,6 +146,7 @@ def test_a_client_that_never_reads_loses_replies_and_nothing_else(caplog, monkey
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(rig.server.address)
+        rig.connections += 1
         client.sendall(slin(samples))
         client.shutdown(socket.SHUT_WR)
         rig.listener.ended()
