@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import secrets
 import selectors
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable
 
@@ -27,31 +25,6 @@ REFUSED_AT_ONCE = 64
 """Refused clients that are given a moment to read why; further ones are closed at once."""
 
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-class CallIds:
-    """The ids of the calls that are running, so that no two events of different calls mix."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._lock = threading.Lock()
-
-    def claim(self, wanted: str | None) -> str:
-        """``wanted``, or with ``~2``, ``~3``... while that is taken; a new id for None."""
-        with self._lock:
-            base = wanted or f"call-{secrets.token_hex(4)}"
-            call_id, number = base, 2
-            while call_id in self._taken:
-                call_id, number = f"{base}~{number}", number + 1
-            self._taken.add(call_id)
-        if wanted is not None and call_id != wanted:
-            log.warning("%s: this id is taken by a running call; it runs as %s", wanted, call_id)
-        return call_id
-
-    def release(self, call_id: str) -> None:
-        """The call is over."""
-        with self._lock:
-            self._taken.discard(call_id)
 
 
 class TcpServer:

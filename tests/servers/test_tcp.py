@@ -16,7 +16,7 @@ from server_rig import WAIT, Rig, delivered, lines, read_all, reset, wait_until
 
 from aii.audio.pcm import SlinDecoder
 from aii.errors import ConfigError
-from aii.servers.tcp import CallIds, TcpServer
+from aii.servers.tcp import TcpServer
 from aii.streaming.events import CallStarted, Dtmf, Final
 
 S = 16_000
@@ -232,15 +232,6 @@ def test_a_taken_call_id_gets_a_number(caplog):
         rig.call(b"same\r", slin(speech(1)))
     assert rig.listener.ended(3)[-1].call_id == "same"
     assert "this id is taken" in caplog.text
-
-
-def test_ids_are_unique_and_given_back():
-    ids = CallIds()
-    assert ids.claim("a") == "a"
-    assert ids.claim("a") == "a~2"
-    assert ids.claim(None) != ids.claim(None)
-    ids.release("a")
-    assert ids.claim("a") == "a"
 
 
 def test_a_port_that_is_taken_is_one_line():
