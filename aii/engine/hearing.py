@@ -93,9 +93,9 @@ def hearing(
         draft=request.draft,
         keep_tail=bool(options.get("keep_tail")),
     )
-    pieces = [_segment(item, request) for item in window.segments]
-    if window.tail is not None:
-        pieces.append(_segment(window.tail, request))
+    begin = tokenizer.timestamp_begin
+    items = window.segments if window.tail is None else [*window.segments, window.tail]
+    pieces = [_segment(item, request, begin) for item in items]
     return _window_fields(window, pieces, language, request)
 
 
@@ -193,11 +193,15 @@ def _language(model: Whisper, samples: np.ndarray, wanted: WindowOptions) -> Ste
     return max(probs, key=probs.__getitem__)
 
 
-def _segment(item: Mapping[str, Any], request: DecodeRequest) -> Segment:
-    """A segment as a value; an empty one stays, emptied, as in a file's transcript."""
+def _segment(item: Mapping[str, Any], request: DecodeRequest, times: int) -> Segment:
+    """A segment as a value; an empty one stays, emptied, as in a file's transcript.
+
+    Tokens from ``times`` on are timestamps.
+    """
     tokens = item["tokens"]
     begin, end = _span(item, request)
-    instant = len(tokens) > 1 and tokens[0] == tokens[-1]  # word times may have moved its ends
+    # Word times may have moved its ends, so that its own timestamps tell; it may have none.
+    instant = len(tokens) > 1 and tokens[-1] == tokens[0] >= times
     if instant or not item["text"].strip():
         return Segment(begin, end, "")
     words = tuple(

@@ -153,6 +153,17 @@ def test_segments_that_say_nothing_are_emptied(tiny_model, monkeypatch):
     assert [(s.text, s.tokens) for s in heard["segments"]] == [("", ()), ("", ())]
 
 
+@pytest.mark.parametrize("text", [" two two", " one eight one"])
+def test_words_without_times_may_begin_and_end_alike(tiny_model, monkeypatch, text):
+    """Only a timestamp that comes twice says that nothing lies between."""
+    said = tokens_of(text)
+    assert said[0] == said[-1]
+    Scripted(monkeypatch, tiny_model, said, [len(said)], 100)
+    options = {"without_timestamps": True}
+    [segment] = hear(tiny_model, request(seconds=1, options=options), {})["segments"]
+    assert segment.text == text
+
+
 def test_an_initial_prompt_stands_before_the_committed_tokens(tiny_model, monkeypatch):
     script = Scripted(monkeypatch, tiny_model, tokens_of(0.0, " a", 1.0), [3], 100)
     hear(tiny_model, request(prompt=(7, 8), options={"initial_prompt": " Smith "}), {})
