@@ -6,6 +6,7 @@ Python sources of Asterisk, Vosk and FreeSWITCH send and bear.
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -22,6 +23,7 @@ from aii.protocols.codecs import CODECS
 COMMANDS = ("ANSWER", "HANGUP", "GET_STATUS", "FLUSH_MEDIA", "PAUSE_MEDIA", "CONTINUE_MEDIA")
 LONGEST_TEXT = 128
 WAIT = 30.0
+_numbers = itertools.count(1)
 
 
 def opened(
@@ -52,7 +54,8 @@ class MediaChannel:
     def __init__(
         self, uri: str, codec: str = "slin16", form: str = "plain-text", **query: str
     ) -> None:
-        self.channel_id = f"1753812345.{id(self) % 10_000}"
+        number = next(_numbers)  # no two channels of a telephone system have the same
+        self.channel_id = f"1753812345.{number}"
         self.commands: list[str] = []
         self.close_code: int | None = None
         self._form = form
@@ -62,7 +65,7 @@ class MediaChannel:
         self._event(
             "MEDIA_START",
             connection_id="aii",
-            channel=f"WebSocket/aii/0x{id(self):x}",
+            channel=f"WebSocket/aii/0x{number:x}",
             channel_id=self.channel_id,
             format=codec,
             optimal_frame_size=self._size,
