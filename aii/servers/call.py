@@ -283,8 +283,9 @@ class Call:
     def step(self) -> None:
         """Take the engine's answers, ask what is due, and weigh what waits."""
         self._take_answers()
+        reading = not self.paused
         for leg in self._legs.values():
-            leg.ask()
+            leg.ask(reading=reading)
         self._pause_or_resume()
 
     def _later(self, answer: Callable[[], None], soon: bool) -> None:

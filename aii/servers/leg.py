@@ -137,8 +137,13 @@ class Leg:
         soon = self._services.clock() + VOICE_POLL
         return soon if due is None else min(due, soon)
 
-    def ask(self) -> None:
-        """Hand due requests to the engine and to the voice detector."""
+    def ask(self, *, reading: bool = True) -> None:
+        """Give what is due by the clock, and hand requests to the engine and the voice detector.
+
+        Args:
+            reading: whether the call's audio is read as it comes.
+        """
+        self._emit(self.session.tick(self._services.clock(), reading=reading))
         self._ask_engine()
         voice = self._services.voice
         while voice is not None and (request := self.session.next_voice()) is not None:

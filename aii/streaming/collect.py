@@ -9,8 +9,10 @@ well as speech. The first of these gives the answer:
   waits ``pause`` seconds for more;
 * ``timeout`` seconds in which nobody speaks or keys; the end of the call; the next question.
 
-Times are the call's own, in seconds of its audio. Without voice activity nobody knows when the
-caller is done: then the answer comes when a look at the audio fits the grammar, or at ``timeout``.
+Times are the call's own, in seconds of its audio; where none comes, the clock counts instead
+(``aii.streaming.arrivals``), and who stops sending while speaking is done after ``pause``. Without
+voice activity nobody knows when the caller is done: then the answer comes when a look at the audio
+fits the grammar, or at ``timeout``.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 from aii.constraint import GrammarConstraint
 from aii.errors import ConfigError
 from aii.grammar import Grammar
+from aii.streaming.arrivals import GRACE, Arrivals
 from aii.streaming.events import (
     Answer,
     CallEnded,
@@ -151,6 +154,9 @@ class Collector:
         self._said_at: float | None = None  # end of an utterance that is too short so far
         self._utterances = 0  # begun, and their last final is still to come
         self._last_look = False  # everything up to now is being decoded, then it is over
+        self._cut_off = False  # the audio stopped within an utterance, which was flushed
+        self._arrivals = Arrivals()
+        self._lag: float | None = 0.0  # of the audio when what is waited for began; None: is now
 
     def constrain(self, request: DecodeRequest) -> DecodeRequest:
         """A request for audio of the answer, kept to the grammar; others as they are."""
@@ -194,8 +200,22 @@ class Collector:
         value, grammar = self.question.grammar.read(event.text), self.question.grammar
         return value is not None and (bool(grammar.phrases) or len(value) >= grammar.most)
 
-    def due(self, position: float) -> tuple[Answer | None, bool]:
+    def note(self, position: float, now: float, *, reading: bool = True) -> None:
+        """See :meth:`aii.streaming.arrivals.Arrivals.note`."""
+        self._arrivals.note(position, now, reading=reading)
+        if self._lag is None:
+            self._lag = self._arrivals.lag
+
+    @property
+    def wake_at(self) -> float | None:
+        """When to ask what is ``due`` even if no audio comes."""
+        return None if self.done else self._arrivals.wake_at
+
+    def due(self, position: float, *, busy: bool = False) -> tuple[Answer | None, bool]:
         """What has become due when the call's audio has come to ``position`` (seconds).
+
+        Args:
+            busy: something that was asked for as final is still to come.
 
         Returns:
             The answer, if it is due; and whether everything so far is wanted as finals.
@@ -203,15 +223,25 @@ class Collector:
         question = self.question
         if self.done:
             return None, False
+        idle = self._arrivals.idle(position)
+        time = position  # of the call, had it gone on sending
+        if self._lag is not None:
+            time += max(self._arrivals.lost(position) - self._lag, 0.0)
         if self._keyed is not None:
-            late = position - self._keyed[1] >= question.key_pause
+            late = time - self._keyed[1] >= question.key_pause
             return (self._from_keys() if late else None), False
-        if self._utterances or self._last_look:
+        if self._last_look:
+            return (None if busy else self._closed("timeout", position)), False
+        self._cut_off = self._cut_off and idle >= GRACE
+        if self._utterances and not self._cut_off:
+            self._cut_off = idle >= max(question.pause, GRACE)
+            return None, self._cut_off
+        if self._cut_off and busy:
             return None, False
         if self._said_at is not None:
-            late = position - self._said_at >= question.pause
+            late = time - self._said_at >= question.pause
             return (self._closed("short", position) if late else None), False
-        if position - self._start < question.timeout:
+        if time - self._start < question.timeout:
             return None, False
         if self._voiced:
             return self._closed("timeout", position), False
@@ -239,7 +269,7 @@ class Collector:
             self._keys, self._keyed = "", None
         elif key.isdigit():
             self._keys += key
-            self._keyed = (first, event.start)
+            self._keyed, self._lag = (first, event.start), None
             if len(self._keys) >= grammar.most:
                 return self._from_keys()
         return None
@@ -266,9 +296,9 @@ class Collector:
                 return self._spoken("nomatch", None)
             if grammar.phrases or len(value) >= grammar.least:
                 return self._spoken("match", value)
-            self._said_at = event.end
+            self._said_at, self._lag = event.end, None
         if self._last_look and event.reason in ENDPOINTS:
-            return self._closed("short" if self._text else "timeout", event.end)
+            return self._closed("timeout", event.end)
         return None
 
     @property

@@ -131,8 +131,11 @@ class Session:
 
     @property
     def wake_at(self) -> float | None:
-        """When ``next_request`` should be asked again even if nothing comes; None: no need."""
-        return None if self.waiting or self._not_before == float("-inf") else self._not_before
+        """When ``tick`` and ``next_request`` should be asked again even if nothing comes; None: no
+        need."""
+        again = None if self.waiting or self._not_before == float("-inf") else self._not_before
+        asked = None if self._collector is None or self.finishing else self._collector.wake_at
+        return min((moment for moment in (again, asked) if moment is not None), default=None)
 
     def start(self) -> list[Event]:
         """The call's first event."""
@@ -155,13 +158,34 @@ class Session:
 
     def check(self) -> list[Event]:
         """What has become clear by the audio that came alone; to be asked after each feed."""
-        events = self._judged()
-        if self._collector is not None and not self.finishing:
-            answer, look = self._collector.due(self.position)
-            events += [] if answer is None else [answer]
-            if look:
-                self.flush()
-        return self._stamped(events)
+        return self._stamped([*self._judged(), *self._due()])
+
+    def tick(self, now: float, *, reading: bool = True) -> list[Event]:
+        """What has become clear by the clock's ``now`` (seconds); to be asked at each step.
+
+        Args:
+            reading: whether audio is taken as it comes.
+        """
+        if self._collector is None or self.finishing:
+            return []
+        self._collector.note(self.position, now, reading=reading)
+        events = self._due()
+        return self._stamped(events) if events else []
+
+    def _due(self) -> list[Event]:
+        """The answer to the question that is open, if nothing more is waited for."""
+        if self._collector is None or self.finishing:
+            return []
+        answer, look = self._collector.due(self.position, busy=self._busy)
+        if look:
+            self.flush()
+            answer, _ = self._collector.due(self.position, busy=self._busy)
+        return [] if answer is None else [answer]
+
+    @property
+    def _busy(self) -> bool:
+        """Whether something is still to be heard of what was asked for."""
+        return self.waiting or not self._policy.idle
 
     def collect(self, question: Question) -> list[Event]:
         """Ask the caller; an ``Answer`` comes once. Takes the place of a question that is open."""

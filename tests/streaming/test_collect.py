@@ -1,128 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from fake_engine import VOCABULARY, call_settings, floats, hear
+from question_rig import DIGITS, MENU, Caller, said, silence
 
-from aii.audio.vad import CONTEXT, VadBatcher
 from aii.constraint import GrammarConstraint
 from aii.grammar import Grammar
 from aii.streaming.collect import Question
-from aii.streaming.endpointing import EndpointSettings
-from aii.streaming.events import (
-    Answer,
-    CallEnded,
-    Dtmf,
-    Event,
-)
-from aii.streaming.factory import Sessions
+from aii.streaming.events import CallEnded, Dtmf
 from aii.streaming.redaction import MASK
-from aii.streaming.session import Session
-from aii.types import DecodeRequest, Hypothesis
-
-S = 16_000
-UNITS = ("oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-DIGITS = Grammar.digits(1, 4)
-MENU = Grammar.words({"sales": "1", "support": "2"})
-
-
-class Anything:
-    """Whatever is not silent is speech."""
-
-    name = "anything"
-    state_size = 1
-    rest = np.zeros(1, np.float32)
-
-    def features(self, samples: np.ndarray) -> np.ndarray:
-        return np.abs(samples[:, CONTEXT:]).max(axis=1)[:, None]
-
-    def recur(self, features: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return (features[:, 0] > 0).astype(np.float32), states
-
-
-DETECTOR = VadBatcher(Anything())
-
-
-def said(*values: int, seconds: float = 0.4) -> np.ndarray:
-    """Samples that say the digits; 0 is silence."""
-    return np.concatenate([np.full(round(seconds * S), v, np.int16) for v in values])
-
-
-def as_digits(request: DecodeRequest) -> Hypothesis:
-    """What is heard: the values of the samples as words for digits; 10 is "sales"."""
-    heard = hear(request)
-
-    def spell(text: str) -> str:
-        return " " + (*UNITS, "sales")[int(text.strip()[1:])]
-
-    segments = tuple(
-        replace(
-            segment,
-            text=spell(segment.text),
-            words=tuple(replace(word, text=spell(word.text)) for word in segment.words),
-        )
-        for segment in heard.segments
-    )
-    return replace(heard, segments=segments)
-
-
-class Caller:
-    """A session and everything that comes out of it."""
-
-    def __init__(self, *, voice: bool = True, redact: int = 0, **own) -> None:
-        settings = replace(call_settings(**own), redact=redact)
-        if voice:
-            endpointing = EndpointSettings(min_silence=0.5)
-            settings = replace(settings, endpointing=endpointing, vad_gate=None)
-        self.session: Session = Sessions(settings, VOCABULARY, voice=True).make("c", "")
-        self.requests: list[DecodeRequest] = []
-        self.events: list[Event] = self.session.start()
-
-    def step(self) -> None:
-        session = self.session
-        while True:
-            if (voice := session.next_voice()) is not None:
-                self.events += session.heard(DETECTOR.run([voice])[0])
-            elif (request := session.next_request(0.0)) is not None:
-                self.requests.append(request)
-                self.events += session.accept(as_digits(request))
-            else:
-                break
-
-    def hears(self, samples: np.ndarray, piece: int = 800) -> None:
-        """Audio in pieces of 50 ms, each decoded as it comes."""
-        data = floats(samples)
-        for start in range(0, len(data), piece):
-            self.session.feed(data[start : start + piece])
-            self.events += self.session.check()
-            self.step()
-
-    def ask(self, question: Question) -> None:
-        self.events += self.session.collect(question)
-        self.step()
-
-    def key(self, *keys: str) -> None:
-        for key in keys:
-            self.events += self.session.dtmf(key)
-
-    def hang_up(self) -> None:
-        self.events += self.session.finish("eof")
-        self.step()
-
-    @property
-    def answers(self) -> list[Answer]:
-        return [event for event in self.events if isinstance(event, Answer)]
-
-    @property
-    def answer(self) -> Answer:
-        [only] = self.answers
-        return only
-
-
-def silence(seconds: float) -> np.ndarray:
-    return np.zeros(round(seconds * S), np.int16)
 
 
 def test_spoken_digits_are_answered_at_the_endpoint():
