@@ -85,9 +85,10 @@ def _serve(config: ServerConfig, handling: Signals, console: TextIO, web: bool) 
     """``serve`` once logging and signals are in place; whether all threads have come to rest."""
     from aii.cli import version
     from aii.cli.parts import build
-    from aii.servers.listeners import Listeners, make_web
+    from aii.servers.listeners import Listeners, make_web, tls_context
 
     _open_files(config)
+    tls_context(config)  # a bad certificate is told before a large model is loaded
     page = make_web(config, by_default=web)
     at_rest = True
     try:

@@ -18,7 +18,7 @@ from aii.servers.lifecycle import Bell, make_selector
 from aii.servers.models import Models
 from aii.servers.services import Services
 from aii.servers.tcp import TcpServer
-from aii.servers.tls import server_context
+from aii.servers.tls import server_context, trouble_with
 
 if TYPE_CHECKING:
     from aii.protocols import Framing
@@ -81,7 +81,8 @@ class Listeners:
         web: Web | None = None,
         version: str = "0",
     ) -> None:
-        context = _context(config)
+        context = tls_context(config)
+        self._trouble = "" if context is None else trouble_with(context, config.tls_cert or "")
         tcp_context = context if config.tls in ("both", "tcp") else None
         self._stopping = False
         self.failure = ""
@@ -137,6 +138,8 @@ class Listeners:
                 )
             elif not self._web.secure:
                 lines.append(f"{self._web.url} is not encrypted; give it --tls-cert")
+        if self._trouble:
+            lines.append(self._trouble)
         return lines
 
     def open_calls(self) -> int:
@@ -205,9 +208,18 @@ class Listeners:
         return len(done) == len(ends) and all(done)
 
 
-def _context(config: ServerConfig) -> ssl.SSLContext | None:
+def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
+    """For the listeners that are encrypted; None where none is.
+
+    Raises:
+        ConfigError: the certificate cannot be used, or is missing.
+    """
     if config.tls_cert is None:
         if config.tls_key is not None:
             raise ConfigError("--tls-key is given without --tls-cert; give the certificate too")
+        if config.tls != "both":
+            raise ConfigError(
+                f"--tls {config.tls} without --tls-cert encrypts nothing; give the certificate too"
+            )
         return None
     return server_context(config.tls_cert, config.tls_key)

@@ -46,7 +46,7 @@ class _Link:
         self.over = False
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=True)
-        self._shaken = False
+        self.shaken = False
         self._to_plain = bytearray()
         self._to_raw = bytearray()
         self._gone = False  # nothing can be sent to the client any more
@@ -63,7 +63,7 @@ class _Link:
         read, write = selectors.EVENT_READ, selectors.EVENT_WRITE
         raw = read * (not self._client_done and len(self._to_plain) < HELD)
         raw |= write * bool(self._to_raw)
-        plain = read * (self._shaken and not self._server_done and len(self._to_raw) < HELD)
+        plain = read * (self.shaken and not self._server_done and len(self._to_raw) < HELD)
         plain |= write * bool(self._to_plain)
         return raw, plain
 
@@ -90,7 +90,7 @@ class _Link:
             try:
                 data = _receive(self.raw)
             except OSError:
-                if not self._shaken:
+                if not self.shaken:
                     raise
                 self._gone, data = True, b""
             if data is None:
@@ -109,12 +109,12 @@ class _Link:
 
     def _shake(self) -> bool:
         """Go on with the introductions; whether they are done."""
-        if not self._shaken:
+        if not self.shaken:
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 return False
-            self._shaken, self.until = True, None
+            self.shaken, self.until = True, None
         return True
 
     def _decrypt(self) -> None:
@@ -131,7 +131,7 @@ class _Link:
             self._to_plain += data
 
     def _from_plain(self) -> None:
-        while self._shaken and not self._server_done and len(self._to_raw) < HELD:
+        while self.shaken and not self._server_done and len(self._to_raw) < HELD:
             data = _receive(self.plain)
             if data is None:
                 break
@@ -149,7 +149,7 @@ class _Link:
             try:
                 _send(self.raw, self._to_raw)
             except OSError:
-                if not self._shaken:
+                if not self.shaken:
                     raise
                 self._gone = True  # but what it sent may still be there to read
         if self._gone:
@@ -256,7 +256,16 @@ class TlsPump:
             link.move()
         except OSError as error:  # ssl.SSLError is one
             why = getattr(error, "reason", None) or error.strerror or str(error)
-            log.info("%s: the TLS connection has ended: %s", link.caller, why)
+            if link.shaken:
+                log.info("%s: the TLS connection has ended: %s", link.caller, why)
+            else:
+                why = why.lower().replace("_", " ")
+                log.info(
+                    "%s: no TLS connection comes about: %s; a client of this port must speak TLS "
+                    "and trust its certificate",
+                    link.caller,
+                    why,
+                )
             self._drop(link)
             return
         if link.over or (link.until is not None and link.until <= now):

@@ -8,15 +8,16 @@ import socket
 import ssl
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 from fake_engine import floats, slin, speech, spoken
-from server_rig import WAIT, lines, read_all
+from server_rig import WAIT, lines, read_all, wait_until
 from web_rig import END, WebRig, messages
 from websockets.sync.client import connect
 
 from aii.errors import ConfigError
-from aii.servers.tls import server_context
+from aii.servers.tls import server_context, trouble_with
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,8 @@ def test_a_websocket_by_tls(rig, trust):
     assert rig.listeners.lines()[1].startswith("TLS listening on 127.0.0.1:")
 
 
-def test_who_speaks_no_tls_is_no_call_and_harms_none(rig):
+def test_who_speaks_no_tls_is_no_call_and_harms_none(rig, caplog):
+    caplog.set_level("INFO")
     before = len(rig.listener.events)
     with socket.create_connection(tcp(rig), timeout=WAIT) as client:
         client.sendall(b"plain\r" + slin(speech(1)))
@@ -135,6 +137,7 @@ def test_who_speaks_no_tls_is_no_call_and_harms_none(rig):
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         read_all(client)
     assert len(rig.listener.events) == before
+    wait_until(lambda: "a client of this port must speak TLS" in caplog.text)
 
 
 def test_one_listener_alone_can_be_encrypted(certificate, trust):
@@ -156,13 +159,42 @@ def test_a_certificate_that_cannot_be_used_is_one_line(certificate, tmp_path):
     cert, key = certificate
     junk = tmp_path / "junk.pem"
     junk.write_text("junk")
+    damaged, both = tmp_path / "damaged.pem", tmp_path / "both.pem"
+    damaged.write_text(Path(cert).read_text()[:300] + Path(key).read_text())
+    both.write_text(Path(cert).read_text() + Path(key).read_text())
+    other = tmp_path / "other.key"
+    command = ["openssl", "genrsa", "-out", str(other), "2048"]
+    subprocess.run(command, check=True, capture_output=True)
     for paths, said in (
-        ((str(tmp_path / "none.pem"), None), "there is no file"),
-        ((str(junk), None), "cannot be used"),
-        ((cert, str(junk)), "cannot be used"),
-        ((cert, None), "cannot be used"),
-        ((str(tmp_path), key), "cannot be read"),
+        ((str(tmp_path / "none.pem"), None), "there is no file .*none.pem; check --tls-cert"),
+        ((cert, str(tmp_path / "none.key")), "there is no file .*none.key; check --tls-key"),
+        ((str(junk), None), "cannot be used: there is none in it"),
+        ((key, None), "cannot be used: there is none in it"),
+        ((cert, str(junk)), "cannot be used: there is no key in .*junk.pem"),
+        ((cert, None), "cannot be used: there is no key in it; give its key with --tls-key"),
+        ((cert, str(other)), "cannot be used: the key in .*other.key is another one's"),
+        ((str(damaged), None), "cannot be used: it or its key is damaged"),
+        ((str(tmp_path), key), "the certificate .* cannot be read: Is a directory"),
+        ((cert, str(tmp_path)), "the key .* cannot be read: Is a directory"),
     ):
         with pytest.raises(ConfigError, match=said) as info:
             server_context(*paths)
         assert "\n" not in str(info.value)
+    assert trouble_with(server_context(str(both), None), str(both)) == ""
+
+
+def test_a_certificate_that_has_expired_is_told_at_the_start(certificate, tmp_path):
+    """It serves those who do not check it, so it does not keep the server from starting."""
+    cert, key = certificate
+    old = str(tmp_path / "old.pem")
+    command = ["openssl", "x509", "-in", cert, "-signkey", key, "-days", "-1", "-out", old]
+    subprocess.run(command, check=True, capture_output=True)
+    with WebRig(tls_cert=old, tls_key=key) as rig:
+        assert f"the certificate {old} has expired; renew it" in rig.listeners.warnings(rig.config)
+    with WebRig(tls_cert=cert, tls_key=key) as rig:
+        assert rig.listeners.warnings(rig.config) == []
+
+
+def test_tls_for_one_listener_without_a_certificate_is_told():
+    with pytest.raises(ConfigError, match="--tls web without --tls-cert encrypts nothing"):
+        WebRig(tls="web")

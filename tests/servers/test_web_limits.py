@@ -44,7 +44,7 @@ def test_a_token_opens_and_nothing_else_does():
             assert json.loads(answer.content)["error"]["code"] == "token"
             assert answer.headers["WWW-Authenticate"] == "Bearer"
             assert TOKEN.encode() not in answer.content
-            for path in ("/ws", "/ws/transcription", "/ws/events"):
+            for path in ("/ws", "/ws/transcription", "/ws/events", "/", "/vosk", "/health"):
                 with pytest.raises(InvalidStatus) as info:
                     rig.ws(path + query, additional_headers=headers)
                 assert info.value.response.status_code == 401
@@ -52,6 +52,28 @@ def test_a_token_opens_and_nothing_else_does():
         assert rig.ask("POST", "/config?lan=en").status == 401
         assert rig.ask("POST", "/v1/audio/transcriptions", b"x").status == 401
         assert refused(rig)["token"] >= 4 * len(bad)
+
+
+def test_a_token_of_any_signs_opens_as_it_stands():
+    """An address has a plus for a space, which no token has."""
+    token = "~a.b_c-d+e/f+g=="
+    quoted = token.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+    with WebRig(token=token) as rig:
+        for given in (token, quoted):
+            assert rig.ask("GET", f"/calls?token={given}").status == 200
+            with rig.ws(f"/ws/events?token={given}") as ws:
+                assert json.loads(ws.recv(timeout=WAIT))["type"] == "snapshot"
+        assert rig.ask("GET", f"/calls?token={token.replace('+', 'x')}").status == 401
+
+
+def test_a_refused_handshake_is_no_mistake_of_ours(caplog):
+    """uvicorn would log an error for each, at the will of any stranger."""
+    with WebRig(token=TOKEN) as rig:
+        for _ in range(3):
+            with pytest.raises(InvalidStatus):
+                rig.ws("/ws")
+        wait_until(lambda: not rig.web_listener._server.server_state.connections)
+    assert not [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
 
 
 def test_what_needs_no_token_tells_nothing():
@@ -148,6 +170,20 @@ def test_a_page_whose_name_leads_to_this_machine_is_refused(host, ours):
         assert answer.status == (200 if ours else 403)
         if not ours:
             assert b"is no name of this server" in answer.content
+
+
+@pytest.mark.parametrize("options", [{"trusted_proxies": ("127.0.0.1",)}, {}])
+def test_a_page_behind_a_proxy_is_ours(options):
+    """The proxy speaks TLS with the browser and passes the name on, some with the port."""
+    named = {} if options else {"origins": ("https://aii.example:443",)}
+    with WebRig(token=TOKEN, **options, **named) as rig:
+        for host in ("aii.example", "aii.example:443"):
+            headers = {"Authorization": f"Bearer {TOKEN}", "Host": host,
+                       "Origin": "https://aii.example", "X-Forwarded-Proto": "https"}  # fmt: skip
+            assert rig.ask("GET", "/calls", **headers).status == 200
+            assert rig.ask("GET", "/calls", **{**headers, "Origin": "null"}).status == 403
+            other = {**headers, "Origin": "https://aii.example:8443"}
+            assert rig.ask("GET", "/calls", **other).status == 403
 
 
 def test_with_a_token_any_host_will_do_for_one_who_knows_it():
@@ -259,6 +295,14 @@ def test_an_address_has_only_so_many_connections():
         for sock in held:
             sock.close()
         wait_until(lambda: rig.ask("GET", "/health").status == 200)
+
+
+def test_a_proxy_has_the_connections_of_many():
+    options = {"max_per_address": 2, "trusted_proxies": ("127.0.0.0/8",)}
+    with WebRig(**options) as rig, contextlib.ExitStack() as held:
+        for _ in range(5):
+            held.enter_context(socket.create_connection(rig.address, timeout=WAIT))
+        assert rig.ask("GET", "/health").status == 200
 
 
 def test_an_address_may_ask_only_so_often():

@@ -26,7 +26,11 @@ Receive = Callable[[], Any]
 Send = Callable[[Any], Any]
 
 OPEN = ("/", "/web", "/health")
-"""Paths that need no token: the dashboard's files hold no data, health says only that we live."""
+"""Paths of HTTP that need no token: the dashboard's files hold no data, health says only that we
+live. A WebSocket always needs it: one at ``/`` is a call."""
+
+PORTS = {"http": ":80", "https": ":443"}
+"""What browsers leave out of an origin."""
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -81,7 +85,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._token = None if token is None else _digest(token.encode())
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
+        self._origins = frozenset(_as_sent(origin.rstrip("/").lower()) for origin in origins)
         self._names = frozenset(name.lower() for name in names)
         self._names |= {urlsplit(origin).hostname or "" for origin in self._origins}
         self._rates = rates or Rates(None)
@@ -124,7 +128,7 @@ class Gate:
             raise Denied(
                 403, "origin", f"pages of {origin[:80]} may not use this server; see --origins"
             )
-        if self._token is None or _is_open(scope["path"]):
+        if self._token is None or (scope["type"] == "http" and _is_open(scope["path"])):
             return
         if scope["type"] == "http" and origin and _is_preflight(scope, headers):
             return  # a browser's question before the request, which brings the token
@@ -156,11 +160,16 @@ class Gate:
     def _is_foreign(self, origin: str, scope: Scope, headers: dict[bytes, bytes]) -> bool:
         """Whether the page that asks is not ours."""
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        secure = scope.get("scheme") in ("https", "wss")
-        return origin != f"{'https' if secure else 'http'}://{host}"
+        scheme = "https" if scope.get("scheme") in ("https", "wss") else "http"
+        return _as_sent(origin) != _as_sent(f"{scheme}://{host}")
 
     def _is_welcome(self, origin: str) -> bool:
-        return "*" in self._origins or origin in self._origins
+        return "*" in self._origins or _as_sent(origin) in self._origins
+
+
+def _as_sent(origin: str) -> str:
+    """An origin as browsers write it: without the port that its scheme has anyway."""
+    return origin.removesuffix(PORTS.get(origin.partition(":")[0], ""))
 
 
 def _came_from_within(scope: Scope) -> bool:
@@ -203,7 +212,9 @@ def _credentials(scope: Scope, headers: dict[bytes, bytes]) -> list[bytes]:
         query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100)
     except ValueError:
         return given
-    return given + [item.encode("utf-8", "replace") for item in query.get("token", [])[:1]]
+    # An address has a plus for a space. A token may have a plus, and never a space.
+    found = [item.replace(" ", "+") for item in query.get("token", [])[:1]]
+    return given + [item.encode("utf-8", "replace") for item in found]
 
 
 async def _refuse(scope: Scope, send: Send, denied: Denied) -> None:

@@ -136,6 +136,7 @@ def _uvicorn_config(web: Web, app: Any, context: ssl.SSLContext | None) -> uvico
     limits = Limits(
         connections=config.max_sessions + SPARE,
         per_address=config.max_per_address,
+        proxies=config.trusted_proxies,
         refused=web.refused,
     )
     http, websocket = classes(limits)

@@ -16,6 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 import h11
@@ -40,6 +41,7 @@ class Limits:
     Attributes:
         connections: at once.
         per_address: at once from one address.
+        proxies: networks of proxies, who come in the name of many.
         header: seconds for a whole request head, and for a TLS client to begin.
         body: seconds for a whole body.
         refused: told a word for each refusal.
@@ -47,6 +49,7 @@ class Limits:
 
     connections: int = 1000
     per_address: int = 100
+    proxies: tuple[str, ...] = ()
     header: float = 15.0
     body: float = 600.0
     refused: Callable[[str], None] = lambda why: None
@@ -57,11 +60,21 @@ class Limits:
         if self.open.total() >= self.connections:
             self.refused("connections")
             return "too many connections are open; try again later"
-        if self.open[address] >= self.per_address:
+        if self.open[address] >= self.per_address and not self._is_proxy(address):
             self.refused("address")
             return "too many connections from this address; close some"
         self.open[address] += 1
         return None
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            found = ip_network(address)
+            return any(
+                found.version == proxy.version and proxy.overlaps(found)
+                for proxy in map(ip_network, self.proxies)
+            )
+        except ValueError:
+            return False
 
     def leave(self, address: str) -> None:
         """The connection is closed."""
@@ -219,6 +232,17 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self.limits.refused("no pong")
         super().keepalive_timeout()
         self.loop.call_later(LINGER, self.transport.abort)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # it was refused; uvicorn would call that our mistake
+
+    def handle_parser_exception(self) -> None:
+        """What came is too big or against the rules; the client is told."""
+        close = self.conn.close_sent
+        self.limits.refused("message size" if close and close.code == 1009 else "message")
+        super().handle_parser_exception()
 
     async def run_asgi(self) -> None:
         await super().run_asgi()
