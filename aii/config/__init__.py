@@ -239,7 +239,8 @@ def _parsed(source: str, text: str, option: Option) -> Any:
     try:
         return option.parse(text.strip())
     except ValueError as problem:
-        raise ConfigError(f"{source} is {text!r}; {problem}") from None
+        value = "no token" if option.secret else repr(text)
+        raise ConfigError(f"{source} is {value}; {problem}") from None
 
 
 def _listed(source: str, text: str, option: Option) -> tuple[Any, ...]:

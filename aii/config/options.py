@@ -26,6 +26,7 @@ class Option:
         metavar: what stands for the value in ``--help``.
         aliases: further environment variables that set it, after ``AII_<NAME>``.
         switch: the flag alone, without a value, means true.
+        secret: the value is not told, not even where it is wrong.
         repeated: the flag may be given several times, the variable may hold several values (as a
             shell's words); the field is a tuple of them.
     """
@@ -36,6 +37,7 @@ class Option:
     aliases: tuple[str, ...] = ()
     switch: bool = False
     repeated: bool = False
+    secret: bool = False
 
 
 def text(text: str) -> str:
@@ -151,9 +153,10 @@ def option(
     aliases: tuple[str, ...] = (),
     switch: bool = False,
     repeated: bool = False,
+    secret: bool = False,
 ) -> Any:
     """A dataclass field with its default and how it is written outside."""
-    option = Option(about, parse, metavar, aliases, switch, repeated)
+    option = Option(about, parse, metavar, aliases, switch, repeated, secret)
     return field(default=default, metadata={"option": option})
 
 

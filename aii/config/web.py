@@ -82,7 +82,7 @@ class WebOptions:
     token: str | None = option(
         None, "secret that web clients must present; better set by the environment, where "
         "other users do not see it; none lets everybody in who can reach the port",
-        lambda text: None if text == "none" else _token(text),
+        lambda text: None if text == "none" else _token(text), secret=True,
     )  # fmt: skip
     tls_cert: str | None = option(
         None, "PEM file with the certificate chain: encrypts what --tls names", metavar="PATH"

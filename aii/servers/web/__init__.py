@@ -11,14 +11,21 @@ board.py        the live list                   gate.py      who may come in
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+from aii.errors import InputError
 
 
 def __getattr__(name: str) -> Any:
     """``app``, made when somebody asks for it."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from aii.servers.web.standalone import make_app
+    from aii.servers.web.standalone import make_app, one_line
 
-    globals()["app"] = app = make_app()
+    try:
+        globals()["app"] = app = make_app()
+    except InputError as error:  # whoever imports it is a server's command line
+        print(one_line(error), file=sys.stderr)
+        raise SystemExit(2) from None
     return app

@@ -21,12 +21,16 @@ from starlette.concurrency import run_in_threadpool
 from aii.cli import version
 from aii.cli.parts import OTHER_VARIABLES, Parts, build
 from aii.config import ServerConfig
+from aii.errors import AiiError
 from aii.servers.web.application import create_app
 from aii.servers.web.state import Web
 
 log = logging.getLogger(__name__)
 
-_TOKEN = re.compile(r"([?&]token=)[^&\s\"]+")
+_TOKEN = re.compile(r"""(\btoken=|\bauthorization: *(?:\w+ +)?)[^&\s"']+""", re.IGNORECASE)
+
+SERVERS_OWN = {"tls_cert": "--ssl-certfile", "trusted_proxies": "--forwarded-allow-ips"}
+"""Settings that only the server can fulfil that runs the application, and uvicorn's names."""
 
 
 def make_app(environ: Mapping[str, str] | None = None) -> FastAPI:
@@ -39,11 +43,19 @@ def make_app(environ: Mapping[str, str] | None = None) -> FastAPI:
         {}, os.environ if environ is None else environ, other_variables=OTHER_VARIABLES
     )
     _log(config.log_level)
+    for name, own in SERVERS_OWN.items():
+        if getattr(config, name):
+            log.warning("AII_%s has no effect here; give uvicorn %s", name.upper(), own)
     web = Web(config)
+    trouble: list[str] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        parts: Parts = await run_in_threadpool(build, config, sys.stderr, *web.sinks)
+        try:
+            parts: Parts = await run_in_threadpool(build, config, sys.stderr, *web.sinks)
+        except AiiError as error:
+            trouble.append(one_line(error))
+            raise
         try:
             web.attach(parts.services, parts.models)
             yield
@@ -51,7 +63,35 @@ def make_app(environ: Mapping[str, str] | None = None) -> FastAPI:
             await web.finish(config.shutdown_deadline)
             await run_in_threadpool(parts.close)
 
-    return create_app(web, version=version(), lifespan=lifespan)
+    app = create_app(web, version=version(), lifespan=lifespan)
+    app.add_middleware(_Start, trouble=trouble)
+    return app
+
+
+def one_line(error: AiiError) -> str:
+    """What is told of an error for which the server does not start."""
+    return f"aii: error: {' '.join(str(error).split())}"
+
+
+class _Start:
+    """ASGI middleware: a start that fails for a reason that is known is one line, no traceback.
+
+    Args:
+        app: what is behind it.
+        trouble: gets the line when the start fails.
+    """
+
+    def __init__(self, app: Any, *, trouble: list[str]) -> None:
+        self._app = app
+        self._trouble = trouble
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "lifespan.startup.failed" and self._trouble:
+                message = {**message, "message": self._trouble[-1]}
+            await send(message)
+
+        await self._app(scope, receive, sending if scope["type"] == "lifespan" else send)
 
 
 def _log(level: str) -> None:
@@ -59,13 +99,22 @@ def _log(level: str) -> None:
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("aii").setLevel(level.upper())
-    for name in ("uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).addFilter(_without_token)
+    logging.getLogger("uvicorn.access").addFilter(_without_token)
+    for name in ("uvicorn.error", "uvicorn.asgi"):  # which tell headers at debug and trace
+        logging.getLogger(name).addFilter(_without_secrets)
 
 
 def _without_token(record: logging.LogRecord) -> bool:
+    """The address of a request; uvicorn's formatter wants the arguments apart."""
     if isinstance(record.args, tuple):
         record.args = tuple(
             _TOKEN.sub(r"\1...", item) if isinstance(item, str) else item for item in record.args
         )
+    return True
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    line = record.getMessage()
+    if _TOKEN.search(line):
+        record.msg, record.args = _TOKEN.sub(r"\1...", line), ()
     return True
