@@ -180,9 +180,7 @@ class WavSink:
             recording = None
         if recording is None:
             name = file_stem(key[0]) + ("." + file_stem(key[1]) if key[1] else "")
-            path, file = open_new(self._folder, name, "wav")
-            recording = self._files[key] = _Recording(path, file)
-            _all(file, wav_header(0))
+            recording = self._files[key] = _Recording(*_opened(self._folder, name))
         data = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
         _all(recording.file, data)
         recording.size += len(data)
@@ -197,6 +195,19 @@ class WavSink:
             with contextlib.suppress(OSError):
                 _patch(recording)
             recording.file.close()
+
+
+def _opened(folder: Path, name: str) -> tuple[Path, BinaryIO]:
+    """A new file with the header of an empty recording; none where the disk takes none."""
+    path, file = open_new(folder, name, "wav")
+    try:
+        _all(file, wav_header(0))
+    except OSError:
+        file.close()
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+    return path, file
 
 
 def _all(file: BinaryIO, data: bytes) -> None:

@@ -109,6 +109,7 @@ class WebhookSink:
         self._pause = 0.0  # until when nothing is sent at all
         self._closing = self._stopping = False
         self._said: set[str] = set()
+        self._taken: list[int] = []  # by the receiver, and still on the disk
         self._resume()
         self._writer = threading.Thread(target=self._write, name="aii-webhook-disk", daemon=True)
         self._senders = [
@@ -219,7 +220,7 @@ class WebhookSink:
                 needless += self._schedule.add(row, call, droppable=drops)
             self._changed.notify_all()
         if needless:
-            self._spool.done(needless)
+            self._forget(needless)
         lost = [entry for entry in refused if not entry.droppable]
         self.counts["dropped"] += len(refused) - len(lost)
         if lost:
@@ -231,6 +232,25 @@ class WebhookSink:
                 len(lost),
                 lost[0].call,
             )
+
+    def _forget(self, rows: list[int]) -> None:
+        """Take rows off the disk that need not be sent any more; a full one may need room for it.
+
+        Those that stay on the disk are tried again with the next ones. Only a restart before that
+        sends them again, under the same id.
+        """
+        with self._changed:
+            rows, self._taken = [*self._taken, *rows], []
+        try:
+            self._spool.done(rows)
+        except OSError as error:
+            with self._changed:
+                self._taken += rows
+                line = f"cannot be struck off the queue on disk: {error}; tried again"
+                self._say("strike", logging.ERROR, line)
+        else:
+            with self._changed:
+                self._said.discard("strike")
 
     # -- to the receiver --------------------------------------------------------------------------
 
@@ -269,7 +289,7 @@ class WebhookSink:
         else:
             outcome = http.post(stored.body, self._headers(stored.id, stored.body))
         if outcome.taken:
-            self._spool.done([row])
+            self._forget([row])
         elif outcome.never and self._schedule.failures(call) + 1 >= REFUSALS:
             self._spool.reject(row, outcome.why)
             log.error(
@@ -359,6 +379,8 @@ class WebhookSink:
         if left:
             log.warning("%s: %d deliveries wait in %s", self._name, left, self._spool.folder)
         if at_rest:
+            if self._taken:
+                self._forget([])
             self._spool.close()
         return at_rest and not unsaved
 

@@ -26,6 +26,7 @@ class WholeCalls:
         self._legs: dict[str, int] = {}
         self._short: set[str] = set()  # calls of which something is lost
         self._over: list[tuple[str, bool]] = []  # calls to put together, and whether they are whole
+        self._failing = False
 
     @property
     def unjoined(self) -> bool:
@@ -65,8 +66,13 @@ class WholeCalls:
             try:
                 joined.append((self._join(call, complete=complete), call))
             except OSError as error:
-                log.error("call %s is not ready to be sent: %s; tried again", call, error)
+                if not self._failing:
+                    log.error("call %s is not ready to be sent: %s; tried again", call, error)
+                self._failing = True
                 break
+            if self._failing:
+                self._failing = False
+                log.warning("calls are ready to be sent again, call %s first", call)
             del self._over[0]
         return joined
 

@@ -145,6 +145,24 @@ def test_a_recording_that_fails_ends_alone(tmp_path, monkeypatch, caplog):
     assert caplog.text.count("the recording of bad ends here: No space left on device") == 1
 
 
+def test_a_full_disk_leaves_no_file_that_nothing_can_play(tmp_path, monkeypatch, caplog):
+    real = wav._all
+
+    def failing(file, data):
+        if Path(file.name).stem == "bad":
+            raise OSError(28, "No space left on device")
+        real(file, data)
+
+    monkeypatch.setattr(wav, "_all", failing)
+    sink = WavSink(tmp_path)
+    audio = samples(0.2)
+    record(sink, "bad", audio)
+    record(sink, "good", audio)
+    assert sink.close(WAIT)
+    assert [path.name for path in tmp_path.iterdir()] == ["good.wav"]
+    assert caplog.text.count("the recording of bad ends here: No space left on device") == 1
+
+
 def test_a_file_that_is_full_goes_on_in_another(tmp_path, monkeypatch):
     monkeypatch.setattr(wav, "LARGEST", 6400)
     sink = WavSink(tmp_path)

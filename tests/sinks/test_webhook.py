@@ -242,10 +242,11 @@ def test_a_call_that_a_restart_cut_off_is_sent_as_incomplete(tmp_path):
 
 
 def test_calls_wait_for_a_disk_that_does_not_take_them_whole(tmp_path, caplog, monkeypatch):
-    broken = [True]
+    broken, tries = [True], [0]
     join = Spool.join
 
     def failing(self, entry):
+        tries[0] += 1
         if broken[0]:
             raise OSError("disk full")
         return join(self, entry)
@@ -255,9 +256,11 @@ def test_calls_wait_for_a_disk_that_does_not_take_them_whole(tmp_path, caplog, m
         to = sink(receiver.url, tmp_path, per="call")
         send(to, *call("a"))
         wait_until(lambda: "is not ready to be sent: disk full" in caplog.text)
+        wait_until(lambda: tries[0] > 3)
         broken[0] = False
         wait_until(lambda: receiver.taken)
         assert to.close(WAIT)
+    assert caplog.text.count("is not ready to be sent") == 1
     assert receiver.taken[0].event["complete"] is True
     assert len(receiver.taken[0].event["events"]) == 5
 

@@ -144,6 +144,56 @@ def test_a_disk_that_takes_nothing_for_a_while_costs_nothing(tmp_path, caplog, m
     assert seqs(receiver.taken, "a") == [1, 2, 3, 4, 5]
 
 
+def test_a_disk_too_full_to_forget_what_is_delivered_holds_up_nothing(
+    tmp_path, caplog, monkeypatch
+):
+    """Striking a row takes room. Said once; everything arrives once; nothing is left at the end."""
+    broken = [True]
+    done = Spool.done
+
+    def failing(self, rows):
+        if broken[0]:
+            raise OSError("disk full")
+        return done(self, rows)
+
+    monkeypatch.setattr(Spool, "done", failing)
+    with Receiver() as receiver:
+        to = sink(receiver.url, tmp_path)
+        for name in "abc":
+            send(to, *call(name))
+        wait_until(lambda: to.pending == 0)
+        assert caplog.text.count("cannot be struck off the queue on disk: disk full") == 1
+        broken[0] = False
+        assert to.close(WAIT)
+        assert all(seqs(receiver.got, name) == [1, 2, 3, 4, 5] for name in "abc")
+        to = sink(receiver.url, tmp_path)
+        assert to.pending == 0
+        assert to.close(WAIT)
+
+
+def test_partials_that_a_full_disk_keeps_send_no_final_twice(tmp_path, caplog, monkeypatch):
+    """What makes them needless is on the disk by then, and must not be put there again."""
+    done, tries = Spool.done, []
+
+    def failing(self, rows):
+        tries.append(rows)
+        raise OSError("disk full")
+
+    with Receiver() as receiver:
+        receiver.down()
+        to = sink(receiver.url, tmp_path, partials=True)
+        send(to, CallStarted("a", 1, "1.2.3.4:5"), Partial("a", 2))
+        wait_until(lambda: len(to._schedule) == 2)
+        monkeypatch.setattr(Spool, "done", failing)
+        send(to, *(final("a", n) for n in range(3, 6)))
+        wait_until(lambda: tries and to.pending == len(to._schedule) >= 4)
+        monkeypatch.setattr(Spool, "done", done)
+        receiver.up()
+        wait_until(lambda: to.pending == 0)
+        assert to.close(WAIT)
+    assert seqs(receiver.taken, "a") == [1, 3, 4, 5]
+
+
 def test_memory_is_bounded_while_the_disk_takes_nothing(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(module, "MEMORY", 30)
     monkeypatch.setattr(Spool, "put", lambda self, entries: (_ for _ in ()).throw(OSError("full")))
