@@ -20,7 +20,8 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from aii.sinks.pbx import LONGEST, Channel, Channels, first_bytes, one_line, pieces
 from aii.sinks.queued import QueuedSink
@@ -42,6 +43,9 @@ Headers = Sequence[tuple[str, str]]
 _LINE = 65_536
 """Bytes of the longest line that we read."""
 
+_HEADERS = 1000
+"""Lines of a message that are looked at."""
+
 _NAMES = {
     CallStarted: "AiiStarted",
     Partial: "AiiPartial",
@@ -58,8 +62,9 @@ class Manager:
     Args:
         address: host and port.
         user, secret: of ``manager.conf``.
-        timeout: seconds for each answer.
+        timeout: seconds for each answer, however it drips in and whatever comes before it.
         tls: for a listener with TLS, else None.
+        clock: seconds, monotonic.
 
     Raises (from all methods):
         OSError: the connection, or the login, failed.
@@ -73,15 +78,17 @@ class Manager:
         *,
         timeout: float,
         tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._number = 0
+        self._timeout, self._clock = timeout, clock
+        self._held = bytearray()
         sock = socket.create_connection(address, timeout=timeout)
         try:
             if tls is not None:
                 sock = tls.wrap_socket(sock, server_hostname=address[0])
             self._sock = sock
-            self._file = sock.makefile("rb")
-            greeting = self._line()
+            greeting = self._line(clock() + timeout)
             if not greeting.startswith("Asterisk Call Manager"):
                 raise OSError(f"this is no Asterisk manager: it says {greeting[:60]!r}")
             login = [("Action", "Login"), ("Username", user), ("Secret", secret)]
@@ -97,35 +104,47 @@ class Manager:
         mine = f"aii-{self._number}"
         lines = [*headers, ("ActionID", mine)]
         data = "".join(f"{key}: {one_line(value)}\r\n" for key, value in lines)
+        until = self._clock() + self._timeout
+        self._sock.settimeout(self._timeout)
         self._sock.sendall((data + "\r\n").encode("utf-8", "replace"))
         while True:
-            answer = self._message()
+            answer = self._message(until)
             if "Response" in answer and answer.get("ActionID", mine) == mine:
                 break
         if answer["Response"] == "Success":
             return ""
         return answer.get("Message") or answer["Response"] or "no reason given"
 
-    def _message(self) -> dict[str, str]:
+    def _message(self, until: float) -> dict[str, str]:
         """The next message, which may be an event that nobody asked for."""
         found: dict[str, str] = {}
-        while line := self._line():
+        while line := self._line(until):
             key, _, value = line.partition(":")
-            found[key.strip()] = value.strip()
+            if len(found) < _HEADERS:
+                found[key.strip()] = value.strip()
         return found
 
-    def _line(self) -> str:
-        data = self._file.readline(_LINE)
-        if not data.endswith(b"\n"):
-            raise ConnectionError("the manager closed the connection")
-        return data.decode("utf-8", "replace").rstrip("\r\n")
+    def _line(self, until: float) -> str:
+        """The next line, if it comes in time."""
+        while (end := self._held.find(b"\n")) < 0:
+            left = until - self._clock()
+            if left <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left)
+            if not (data := self._sock.recv(4096)):
+                raise ConnectionError("the manager closed the connection")
+            self._held += data
+            if len(self._held) > _LINE:
+                raise ConnectionError(f"the manager sends a line of more than {_LINE} bytes")
+        line = self._held[:end].decode("utf-8", "replace").rstrip("\r")
+        del self._held[: end + 1]
+        return line
 
     def close(self) -> None:
         """Log off and close."""
         with contextlib.suppress(OSError):
             self._sock.sendall(b"Action: Logoff\r\n\r\n")
         with contextlib.suppress(OSError):
-            self._file.close()
             self._sock.close()
 
 

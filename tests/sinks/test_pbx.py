@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
@@ -8,7 +9,7 @@ import pytest
 from sink_peers import WAIT, Ari, Asterisk, Receiver, wait_until
 
 from aii.sinks import queued
-from aii.sinks.ami import AmiSink
+from aii.sinks.ami import AmiSink, Manager
 from aii.sinks.ari import AriSink
 from aii.sinks.pbx import LONGEST, Channels, first_bytes, last_bytes, one_line, pieces
 from aii.streaming.events import (
@@ -200,6 +201,56 @@ def test_a_manager_that_never_answers_delays_nobody(caplog):
         assert sink.close(WAIT)
     texts = [event["Text"] for event in asterisk.events]
     assert list(dict.fromkeys(texts)) == [str(n) for n in range(600)]
+
+
+class Dripping:
+    """A manager's socket: a greeting, a login accepted, then a piece each second."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.now = 0.0
+        self.sent = 0
+        self._first = [b"Asterisk Call Manager/9.0.0\r\n", b"Response: Success\r\n\r\n"]
+        self._pieces = itertools.cycle(pieces)
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds > 0
+
+    def sendall(self, data: bytes) -> None:
+        self.sent += 1
+
+    def recv(self, size: int) -> bytes:
+        if self._first:
+            return self._first.pop(0)
+        self.now += 1.0
+        assert self.now < 60, "it is still waiting"
+        return next(self._pieces)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("pieces", [
+    (b"R",),  # a line that never ends
+    (b"Response: Success\r\n",),  # a message that never ends
+    (b"Event: Newchannel\r\n\r\n",),  # messages, none of which is the answer
+], ids=["line", "message", "events"])  # fmt: skip
+def test_a_manager_that_drips_is_given_up_in_time(pieces, monkeypatch):
+    dripping = Dripping(*pieces)
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: dripping)
+    manager = Manager(("pbx", 5038), "aii", "secret", timeout=5.0, clock=lambda: dripping.now)
+    with pytest.raises(TimeoutError):
+        manager.act([("Action", "Ping")])
+    assert dripping.now == pytest.approx(5.0, abs=1.0)
+    manager.close()
+
+
+def test_a_line_of_a_manager_is_bounded(monkeypatch):
+    dripping = Dripping(b"x" * 4096)
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: dripping)
+    manager = Manager(("pbx", 5038), "aii", "secret", timeout=50.0, clock=lambda: dripping.now)
+    with pytest.raises(ConnectionError, match="a line of more than 65536 bytes"):
+        manager.act([("Action", "Ping")])
+    assert len(manager._held) < 100_000
 
 
 def test_what_is_held_is_bounded(monkeypatch, caplog):
