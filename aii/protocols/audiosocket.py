@@ -15,6 +15,7 @@ from aii.errors import ConfigError
 from aii.protocols.base import Framing
 from aii.protocols.codecs import CODECS, Codec
 from aii.protocols.frames import Audio, CallId, Dtmf, Format, Frame, Hangup
+from aii.protocols.mislabelled import LAWS, Doubt
 
 HANG_UP, UUID, DTMF, ERROR = 0x00, 0x01, 0x03, 0xFF
 AUDIO_RATES = {
@@ -116,6 +117,7 @@ class AudioSocketFraming(Framing):
         self._kind: int | None = None  # of the last audio
         self._odd_kinds: set[int] = set()
         self._said_unsure = False
+        self._doubt = Doubt() if self._options.payload == "auto" else None
         self._silences = 0  # sent since the last byte came
 
     @property
@@ -187,7 +189,21 @@ class AudioSocketFraming(Framing):
                 f"{UNSURE_8K[len(payload)]}; dial with c(slin) or c(slin16), or say what they are "
                 "with --audiosocket-payload"
             )
+        if self._doubt is not None and kind == 0x10:
+            frames += self._doubted(self._doubt, payload)
         return [*frames, Audio(codec.to_slin(payload))] if payload else frames
+
+    def _doubted(self, doubt: Doubt, payload: bytes) -> list[Frame]:
+        """What to say of the sound of messages that are marked as 8 kHz SLIN."""
+        law = doubt.hear(payload)
+        if doubt.over:
+            self._doubt = None
+        if not law:
+            return []
+        return self._notice(
+            f"AudioSocket: messages marked as 8 kHz SLIN sound like {LAWS[law]}; dial with c(slin) "
+            f"or c(slin16), or say what they are with --audiosocket-payload {law}"
+        )
 
     def _drain(self) -> list[Frame]:
         """The audio of a message that was cut off by the end of the call."""
