@@ -115,6 +115,7 @@ class Channel:
         self._plan = contexts(FOLDER / "extensions.conf")
         self._speech: SpeechObject | str | None = None
         self._at_end: list[str] = []
+        self._waits = False  # aii was told to end the call, and the caller waits for that
         for line in self._plan["globals"]:
             name, _, value = line.partition("=")
             self.variables[name] = value
@@ -152,6 +153,7 @@ class Channel:
         target = urlsplit(url)
         assert target.netloc == "127.0.0.1:8000"
         path = target.path + (f"?{target.query}" if target.query else "")
+        self._waits = self._waits or "end_on=" in body
         method = "POST" if body else "GET"
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         status, answer = self.rig.request(method, path, body.encode() or None, **kind)
@@ -171,9 +173,9 @@ class Channel:
     def finish(self) -> Channel:
         """What happens when the call is over."""
         for spy in self.spies:
-            spy.join(60)
+            spy.join(100)
         for command in self._at_end:
-            subprocess.run(["sh", "-c", command], check=True, timeout=60)
+            subprocess.run(["sh", "-c", command], check=True, timeout=100)
         return self
 
     def _answer(self, _: str) -> None: ...
@@ -198,8 +200,8 @@ class Channel:
         peer = Peer(self.rig.audiosocket, audio, kind=kind, call=uuid.UUID(call))
         for key in self.keys:
             peer.key(key)
-        # The caller hangs up, unless the server ends the call before that.
-        run([peer], lambda: peer.sent > len(audio) + 4 * rate, tick=0.002)
+        until = float("inf") if self._waits else len(audio) + 4 * rate
+        run([peer], lambda: peer.sent > until, tick=0.002)
         self.variables["end"] = peer.end
         assert peer.end in ("", "hangup"), peer.end
         peer.hang_up()
