@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -14,7 +16,7 @@ from pathlib import Path
 from aii.cli import serve as command
 
 ROOT = Path(__file__).resolve().parent.parent
-WAIT = 60
+WAIT = 100
 ANNOUNCE = command._announce
 
 
@@ -72,5 +74,12 @@ def in_process(monkeypatch, *flags: str):
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    """A port that nobody listens on, for a server that is about to start.
+
+    It is none of those that the kernel gives away: until the server listens, another test could get
+    one of them, and be taken for the server.
+    """
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", random.randrange(10_000, 30_000)))
+            return sock.getsockname()[1]

@@ -215,6 +215,7 @@ def test_a_reader_of_stderr_who_never_reads_holds_up_nothing(tmp_path):
         assert json.loads(events.read_text().splitlines()[-1])["type"] == "ended"
     finally:
         process.kill()
+        process.wait(WAIT)
         killer.cancel()
         os.close(near)
         os.close(far)
@@ -243,6 +244,7 @@ def test_standard_streams_may_be_closed(closed, tmp_path):
         assert process.wait(WAIT) == 0
     finally:
         process.kill()
+        process.wait(WAIT)
         killer.cancel()
     lines = [json.loads(line) for line in events.read_text().splitlines()]
     assert {line["call_id"] for line in lines} == {"call-1"}
