@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-WAIT = 30.0
+WAIT = 100.0
 UNIQUEID = "1753812345.17"
 AGI = f"agi_request: aii\nagi_channel: PJSIP/alice-1\nagi_uniqueid: {UNIQUEID}\n\n"
 
@@ -112,6 +112,6 @@ def eagi(
     thread = threading.Thread(target=channel)
     thread.start()
     status = asterisk.run()
-    thread.join(30)
+    thread.join(WAIT)
     assert status == (0 if asterisk.variables["AII_STATUS"] != "ERROR" else 1)
     return asterisk

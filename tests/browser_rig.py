@@ -80,7 +80,7 @@ class LiveServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(10)
+        self._reader.join(60)
         assert self._process.stderr is not None
         self._process.stderr.close()
 

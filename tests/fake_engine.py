@@ -213,7 +213,7 @@ class FakeEngine:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            self.gate.wait(20)
+            self.gate.wait(100)
             request, future = item
             if request.call_id in self.broken:
                 future.set_exception(RuntimeError("the decoder\nbroke"))

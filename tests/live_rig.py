@@ -50,7 +50,7 @@ class Endpoint:
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._server.shutdown()
-        self._thread.join(10)
+        self._thread.join(60)
 
     @property
     def address(self) -> str:
@@ -82,7 +82,7 @@ class Endpoint:
                 assert json.loads(message) == {"type": "end"}
                 self.ended.append(client_id)
                 if self.mute:
-                    self._stop.wait(10)
+                    self._stop.wait(100)
                     return
                 self._say(connection, client_id)
                 return  # closes with 1000

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-WAIT = 30.0
+WAIT = 100.0
 
 
 def wait_until(condition: Callable[[], object], what: str = "") -> None:

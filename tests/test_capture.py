@@ -247,7 +247,7 @@ def test_a_sound_card(kind: str, name: str, value: float, monkeypatch: pytest.Mo
     assert next(blocks).tolist() == [value] * 1600
     source.stop()
     list(blocks)
-    source._thread.join(10)
+    source._thread.join(60)
     assert not source._thread.is_alive()
 
 

@@ -17,7 +17,7 @@ import pytest
 from live_rig import Endpoint
 
 ROOT = Path(__file__).resolve().parent.parent
-WAIT = 30.0
+WAIT = 60.0
 PROGRAMS = ("pulseaudio", "pactl", "paplay")
 
 pytestmark = pytest.mark.skipif(

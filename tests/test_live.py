@@ -7,11 +7,12 @@ import threading
 import numpy as np
 import pytest
 from live_rig import Endpoint
+from server_rig import wait_until
 
 from aii.errors import AiiError, InputError, ServiceError
 from aii.live import LiveCall, Over, Said, Server, Transcript, npy
 
-WAIT = 20.0
+WAIT = 60.0
 
 
 class Blocks:
@@ -151,7 +152,7 @@ def test_a_source_with_a_fault_of_its_own() -> None:
 def test_a_server_that_never_answers_is_left() -> None:
     with Endpoint(mute=True) as endpoint:
         _, over = talk(Server(endpoint.address, timeout=0.2), Blocks(ramp(100)))
-        assert endpoint.ended == ["desk"]
+        wait_until(lambda: endpoint.ended == ["desk"])
     assert str(over.error).endswith("did not give the last words within 0.2 s")
 
 

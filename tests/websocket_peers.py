@@ -22,7 +22,7 @@ from aii.protocols.codecs import CODECS
 
 COMMANDS = ("ANSWER", "HANGUP", "GET_STATUS", "FLUSH_MEDIA", "PAUSE_MEDIA", "CONTINUE_MEDIA")
 LONGEST_TEXT = 128
-WAIT = 30.0
+WAIT = 100.0
 _numbers = itertools.count(1)
 
 

@@ -11,13 +11,14 @@ from benchmarks.load import STAMP, Call, Load
 
 
 class Catcher:
-    """Accepts calls and reads them, each on a thread, after ``wait`` seconds."""
+    """Accepts calls and reads them, each on a thread, once ``gate`` is open."""
 
-    def __init__(self, wait=0.0, reply=b""):
+    def __init__(self, reply=b""):
+        self.gate = threading.Event()
+        self.gate.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
         self.calls = []
-        self._wait = wait
         self._reply = reply
         self._threads = []
         self._accepting = threading.Thread(target=self._accept)
@@ -36,7 +37,7 @@ class Catcher:
     def _read(self, sock):
         data = b""
         with sock:
-            time.sleep(self._wait)
+            self.gate.wait(100)
             while piece := sock.recv(65536):
                 data += piece
             sock.sendall(self._reply)
@@ -45,9 +46,9 @@ class Catcher:
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        self._accepting.join(10)
+        self._accepting.join(60)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
 
 
 def test_calls_send_what_is_due():
@@ -86,13 +87,15 @@ def test_a_call_may_come_with_audio_from_before():
 
 def test_nothing_is_left_out_when_the_server_does_not_read():
     """Megabytes more than fit into the kernel's buffers."""
-    catcher = Catcher(wait=0.3)
+    catcher = Catcher()
+    catcher.gate.clear()
     frame = 100_000
     audio = b"".join(bytes([n]) * frame for n in range(100))
     with Load(catcher.address, frame=frame, period=0.002) as load:
         call = load.add(b"", audio)
         load.run(0.2)
         assert load.stalls
+        catcher.gate.set()
         load.finish(60)
         assert call.sent == 100
         assert not call.error

@@ -21,25 +21,25 @@ PCM = np.arange(-2000, 2000, 3, dtype="<i2").tobytes()
 def server():
     """Answers one call with one line; gives its port and, after the call, what was sent."""
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(10)
+    listener.settimeout(60)
     got: list[bytes] = []
 
     def take() -> None:
         connection, _ = listener.accept()
         with connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             while data := connection.recv(65_536):
                 got.append(data)
             connection.sendall(b"seven one nine\nend\n")
 
     thread = threading.Thread(target=take)
     thread.start()
-    yield listener.getsockname()[1], lambda: (thread.join(10), b"".join(got))[1]
+    yield listener.getsockname()[1], lambda: (thread.join(60), b"".join(got))[1]
     try:  # a call that never came
         socket.create_connection(listener.getsockname(), timeout=1).close()
     except OSError:
         pass
-    thread.join(10)
+    thread.join(60)
     listener.close()
 
 

@@ -65,7 +65,7 @@ def test_a_hangup_while_a_recording_is_heard_leaves_the_text(tmp_path) -> None:
                 pass
             asterisk.process.send_signal(signal.SIGHUP)
             connection.sendall(SPOKEN.encode())
-        runner.join(60)
+        runner.join(100)
     assert asterisk.variables == {"AII_TEXT": SPOKEN, "AII_STATUS": "OK"}
 
 

@@ -71,5 +71,5 @@ def test_many_threads_get_ids_of_their_own() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     assert len(set(got)) == len(got) == 160

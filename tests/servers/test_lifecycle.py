@@ -42,8 +42,8 @@ def test_a_bell_wakes_a_waiting_thread():
     thread = threading.Thread(target=wait)
     thread.start()
     bell.ring()
-    assert woken.wait(30)
-    thread.join(30)
+    assert woken.wait(100)
+    thread.join(100)
     selector.close()
     bell.close()
 

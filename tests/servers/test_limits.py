@@ -90,16 +90,17 @@ def test_a_call_that_needs_no_more_than_a_window_is_read_whatever_the_others_hol
 
 def test_a_silent_connection_is_closed_and_is_no_call(caplog):
     caplog.set_level(logging.INFO)
-    with Rig(first_byte_timeout=0.5, max_calls=1) as rig:
+    samples = slin(speech(1))
+    with Rig(first_byte_timeout=1.5, max_calls=1) as rig:
         with rig.connect() as client:
             assert read_all(client) == ""
         rig.wait_for_no_calls()
         assert rig.listener.events == []
         assert re.search(r"nothing came for \d s; the connection is ended", caplog.text)
         with rig.connect() as client:  # one that has begun may pause
-            client.sendall(slin(speech(1)))
+            client.sendall(samples)
             rig.listener.wait(lambda events: bool(events))
-            time.sleep(0.7)
+            time.sleep(1.7)
             client.shutdown(socket.SHUT_WR)
             assert read_all(client) == "w1\n"
 
@@ -112,9 +113,10 @@ def test_a_wait_of_a_year_is_no_overflow():
 
 @pytest.mark.parametrize("how", ["idle", "stop"])
 def test_auto_writes_nothing_to_a_client_that_has_not_half_closed(how):
-    with Rig(idle_timeout=0.2 if how == "idle" else 0, framing="raw") as rig:
+    data = slin(speech(2))
+    with Rig(idle_timeout=1.5 if how == "idle" else 0, framing="raw") as rig:
         with rig.connect() as client:
-            client.sendall(slin(speech(2)))
+            client.sendall(data)
             rig.listener.wait(lambda events: bool(events))
             if how == "stop":
                 assert rig.stop()
@@ -240,6 +242,7 @@ def test_calls_above_the_limit_are_refused_with_a_line(caplog):
         assert "w1" in read_all(first)
         rig.wait_for_no_calls()
         assert "w1" in rig.call(slin(speech(1)))
+        rig.wait_for_no_calls()
         assert rig.server.counts == {"accepted": 2, "refused": 1}
     assert "--max-calls" in caplog.text
 
@@ -257,8 +260,9 @@ def test_many_refused_clients_are_let_go(monkeypatch):
 
 def test_an_idle_call_is_ended_when_asked_for():
     samples = speech(2)
-    with Rig(idle_timeout=0.2, framing="raw", reply="text") as rig, rig.connect() as client:
-        client.sendall(slin(samples))
+    data = slin(samples)
+    with Rig(idle_timeout=1.5, framing="raw", reply="text") as rig, rig.connect() as client:
+        client.sendall(data)
         assert "".join(lines(read_all(client))) == spoken(samples)
         assert rig.listener.ended()[0].reason == "idle"
 
@@ -374,6 +378,7 @@ def test_calls_are_refused_while_the_engine_is_full_and_those_there_are_go_on(ca
             first.shutdown(socket.SHUT_WR)
             assert "".join(lines(read_all(first))) == spoken(samples)  # late or not, none is lost
         wait_until(lambda: not models._bound)
+        rig.wait_for_no_calls()
         assert rig.server.counts == {"accepted": 2, "refused": 1}
     assert "--when-full" in caplog.text
 

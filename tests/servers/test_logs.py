@@ -23,7 +23,7 @@ class Stuck(io.StringIO):
 
     def write(self, text: str) -> int:
         self.busy.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(100)
         return super().write(text)
 
 
@@ -31,7 +31,7 @@ def test_a_reader_who_stopped_costs_lines_and_nobody_waits():
     stream = Stuck()
     queue = QueuedStream(stream, most=1000)
     queue.write("first\n")
-    assert stream.busy.wait(10)
+    assert stream.busy.wait(60)
     for _ in range(500):
         queue.write("0123456789\n")
     assert queue.dropped == 500 - 1000 // 11
@@ -51,7 +51,7 @@ def test_a_stream_that_breaks_harms_nobody():
 
     queue = QueuedStream(Broken())
     queue.write("x")
-    queue._thread.join(10)
+    queue._thread.join(60)
     assert queue.write("y") == 1
     assert not queue._held
     assert queue.finish(1)

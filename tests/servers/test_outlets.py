@@ -131,7 +131,9 @@ def test_a_running_call_is_asked_and_only_that_one():
         with rig.connect() as one, rig.connect() as other:
             for name, client in (("call-a", one), ("call-b", other)):
                 client.sendall(f"{name}\r".encode() + bytes(64_000))
-            wait_until(lambda: len(rig.listener.events) >= 2)
+            wait_until(
+                lambda: {e.call_id for e in list(rig.listener.events)} == {"call-a", "call-b"}
+            )
             assert running.ask("call-a", question)
 
             def say() -> list[Answer]:

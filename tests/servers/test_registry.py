@@ -182,7 +182,7 @@ def test_many_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     assert 0 < len(registry) <= 50
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+from server_rig import WAIT
 from tone_speech import encoded, interleaved, say, starts
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'aii[web]'")
@@ -163,7 +164,7 @@ def test_transcripts_become_freeswitch_events(rig) -> None:
         socket.send('{"uuid":"fs-events","vad":"true"}')
         socket.send(spoken() + bytes(48_000))
         while not any(event["type"] == "final" for event in got):
-            got.append(json.loads(socket.recv(timeout=30)))
+            got.append(json.loads(socket.recv(timeout=WAIT)))
     kinds = [event["type"] for event in got]
     assert kinds[0] == "started"
     assert got[-1]["text"].split() == SPOKEN.split()
@@ -287,7 +288,7 @@ def test_many_systems_at_once(rig) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(WAIT)
     assert failed == []
 
 

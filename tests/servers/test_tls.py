@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_engine import floats, slin, speech, spoken
-from server_rig import WAIT, lines, read_all, wait_until
+from server_rig import WAIT, delivered, lines, read_all, wait_until
 from web_rig import END, WebRig, messages
 from websockets.sync.client import connect
 
@@ -99,6 +99,7 @@ def test_a_call_by_tls_is_answered_after_its_goodbye(rig, trust):
 def test_a_client_that_breaks_off_is_the_end_of_its_call(rig, trust):
     client = Client(tcp(rig), trust)
     client.send(b"broken\r" + slin(speech(2)))
+    wait_until(lambda: delivered(client.sock))  # closing on unread bytes resets
     client.sock.close()
     rig.listener.wait(
         lambda events: any(e.call_id == "broken" and e.type == "ended" for e in events)
@@ -109,6 +110,7 @@ def test_a_client_that_breaks_off_is_the_end_of_its_call(rig, trust):
 def test_what_came_before_a_reset_is_heard(rig, trust):
     client = Client(tcp(rig), trust)
     client.send(b"cut\r" + slin(speech(3)))
+    wait_until(lambda: delivered(client.sock))
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.sock.close()
     rig.listener.wait(lambda events: any(e.call_id == "cut" and e.type == "ended" for e in events))

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from fake_engine import floats
+from server_rig import WAIT
 from web_rig import END, WebRig
 
 from aii.streaming.events import Answer
@@ -26,7 +27,7 @@ def word(value: int, seconds: float = 1.0) -> bytes:
 
 def read_answer(ws) -> dict:
     while True:
-        message = json.loads(ws.recv(timeout=30))
+        message = json.loads(ws.recv(timeout=WAIT))
         if message.get("type") == "answer":
             return message
 
@@ -52,7 +53,7 @@ def test_a_question_that_makes_no_sense_does_not_end_the_call(rig):
     with rig.ws("/ws?call_id=odd-call") as ws:
         ws.send(json.dumps({"type": "collect", "digits": 0}))
         ws.send(word(3))
-        assert json.loads(ws.recv(timeout=30))["text"] == "w3"
+        assert json.loads(ws.recv(timeout=WAIT))["text"] == "w3"
         ws.send(END)
     assert answers(rig, "odd-call") == []
 
@@ -64,7 +65,7 @@ def test_a_running_call_is_asked_by_its_id(rig, body):
     name = f"asked-{len(body)}"
     with rig.ws(f"/ws?call_id={name}") as ws:
         ws.send(word(2, 0.5))
-        ws.recv(timeout=30)  # the call runs
+        ws.recv(timeout=WAIT)  # the call runs
         asked = rig.ask("POST", f"/calls/{name}/collect", body)
         assert asked.status == 202
         assert json.loads(asked.content) == {"call_id": name, "asked": "words:w5"}
@@ -92,7 +93,7 @@ def test_what_was_answered_is_read_after_the_call(rig):
     with rig.ws("/ws?call_id=read-later") as ws:
         ws.send(json.dumps({"type": "collect", "words": ["w7", "w8"]}))
         ws.send(word(0))
-        ws.recv(timeout=30)
+        ws.recv(timeout=WAIT)
         assert rig.ask("GET", "/calls/read-later/answer").content == b""
         assert rig.get("/calls/read-later/answer?format=json") is None
         ws.send(word(7))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import websockets
 from fake_engine import floats, speech, spoken
-from server_rig import wait_until
+from server_rig import WAIT, wait_until
 from web_rig import END, FLUSH, WebRig, closed, messages, npy, pieces, say
 
 from aii.streaming.events import CallStarted
@@ -46,7 +46,7 @@ def test_the_words_come_while_they_are_spoken(rig, path):
             floats(samples), 8000
         ):  # one window each: the answers can be waited for
             ws.send(piece.astype("<f4").tobytes())
-            heard.append(json.loads(ws.recv(timeout=30)))
+            heard.append(json.loads(ws.recv(timeout=WAIT)))
         ws.send(END)
         heard += messages(ws)
     assert [set(item) for item in heard] == [{"text", "latency"}] * len(heard)
@@ -86,7 +86,7 @@ def test_what_a_call_holds_does_not_grow_with_it():
     with WebRig() as rig, rig.ws("/ws") as ws:
         for piece in pieces(floats(speech(100, seed=2, longest=2.0)), 8000):
             ws.send(piece.astype("<f4").tobytes())
-            ws.recv(timeout=30)
+            ws.recv(timeout=WAIT)
             held.append(rig.services.budget.total)
         ws.send(END)
         messages(ws)
@@ -112,9 +112,9 @@ def test_flush_makes_what_was_said_final(rig):
     with rig.ws("/ws?detail=true") as ws:
         ws.send(samples.astype("<f4").tobytes())
         ws.send(FLUSH)
-        found = [json.loads(ws.recv(timeout=30)) for _ in range(1)]
+        found = [json.loads(ws.recv(timeout=WAIT)) for _ in range(1)]
         while not found[-1]["final"]:
-            found.append(json.loads(ws.recv(timeout=30)))
+            found.append(json.loads(ws.recv(timeout=WAIT)))
         assert words(found[-1]["text"]) == words(spoken(speech(1.3, seed=4)))
         ws.send(END)
         assert closed(ws) == (1000, "")
@@ -229,7 +229,7 @@ def test_a_client_that_only_sends_gets_its_last_words_and_goes_on(rig, monkeypat
             ws.send(npy(floats(samples)))
             wanted, heard = words(spoken(samples)), []
             while len(heard) < len(wanted):
-                heard += words(json.loads(ws.recv(timeout=30))["text"])
+                heard += words(json.loads(ws.recv(timeout=WAIT))["text"])
             assert heard == wanted
 
 
@@ -320,7 +320,7 @@ def test_thirty_two_clients_at_once_get_their_own_words_only():
     def client(rig: WebRig, number: int) -> None:
         samples = numbered(4, 1 + 1000 * number % 30_000 + 10 * number, seed=number)
         with rig.ws(f"/ws/transcription?client_id=c{number}") as ws:
-            start.wait(30)
+            start.wait(WAIT)
             for piece in pieces(floats(samples), 8000):
                 ws.send(npy(piece))
             ws.send(END)
@@ -331,7 +331,7 @@ def test_thirty_two_clients_at_once_get_their_own_words_only():
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(WAIT)
         started = {e.call_id for e in rig.listener.events if isinstance(e, CallStarted)}
     assert len(found) == clients
     assert started == {f"c{number}" for number in range(clients)}
@@ -358,19 +358,19 @@ def test_a_client_made_from_the_table_alone_works(rig):
             while (
                 len(heard) == 0 or len(words(heard[-1]["text"])) < len(words(spoken(samples))) - 1
             ):
-                heard.append(json.loads(await asyncio.wait_for(socket.recv(), 30)))
+                heard.append(json.loads(await asyncio.wait_for(socket.recv(), WAIT)))
         return heard
 
     async def transcribe(url: str) -> tuple[list, int]:
         heard = []
         async with websockets.connect(url) as socket, websockets.connect(url) as second:
             with pytest.raises(websockets.ConnectionClosed):
-                await asyncio.wait_for(second.recv(), 30)
+                await asyncio.wait_for(second.recv(), WAIT)
             for piece in pieces(floats(numbered(6, 1))):
                 file = io.BytesIO()
                 np.save(file, piece, allow_pickle=False)
                 await socket.send(file.getvalue())
-            heard.append(json.loads(await asyncio.wait_for(socket.recv(), 30)))
+            heard.append(json.loads(await asyncio.wait_for(socket.recv(), WAIT)))
             return heard, second.close_code
 
     base = rig.url.replace("http", "ws")

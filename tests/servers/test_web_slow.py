@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import re
 import socket
 import threading
 import time
@@ -97,7 +98,7 @@ def test_a_caller_that_does_not_read_its_answers_is_cut_and_its_words_are_kept()
 
 
 def test_a_client_that_answers_no_ping_is_dead():
-    with WebRig(ping=0.2) as rig, call_beside(rig):
+    with WebRig(ping=1.0) as rig, call_beside(rig):
         with raw_ws(rig, "/ws?call_id=dead") as sock:
             sock.sendall(frame(SILENCE[:4000]))
             rest = b""
@@ -111,7 +112,7 @@ def test_a_client_that_answers_no_ping_is_dead():
 def test_a_client_that_we_do_not_read_is_not_dead_for_not_answering(monkeypatch):
     """While too much waits for the engine its pongs are among what we do not read."""
     monkeypatch.setattr("aii.servers.call.BUDGET_POLL", 0.02)
-    with WebRig(ping=0.1, max_backlog=3.0) as rig:
+    with WebRig(ping=0.5, max_backlog=3.0) as rig:
         rig.engine.gate.clear()
         samples = speech(30, seed=3, longest=1.0)
         with rig.ws("/ws?reset_seconds=2&call_id=patient") as ws:
@@ -121,7 +122,7 @@ def test_a_client_that_we_do_not_read_is_not_dead_for_not_answering(monkeypatch)
             sender.start()
             wait_until(lambda: rig.services.budget.total > 3.0)
             held = rig.services.budget.total
-            time.sleep(0.6)  # three pings and their patience
+            time.sleep(2.5)  # pings and their patience
             assert rig.services.budget.total <= held + 1
             assert rig.web.sessions == 1
             rig.engine.gate.set()
@@ -134,9 +135,11 @@ def test_a_client_that_we_do_not_read_is_not_dead_for_not_answering(monkeypatch)
 
 
 def test_a_session_that_sends_nothing_is_closed():
-    with WebRig(first_byte_timeout=0.2, idle_timeout=0.4) as rig:
+    with WebRig(first_byte_timeout=1.0, idle_timeout=1.5) as rig:
         with rig.ws("/ws") as ws:
-            assert closed(ws) == (1008, "nothing came for 0 s; connect anew to go on")
+            code, reason = closed(ws)
+            assert code == 1008
+            assert re.fullmatch(r"nothing came for \d+ s; connect anew to go on", reason)
         with rig.ws("/ws?call_id=idle") as ws:
             ws.send(SILENCE)
             code, reason = closed(ws)
@@ -147,7 +150,7 @@ def test_a_session_that_sends_nothing_is_closed():
 
 @pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
 def test_a_connection_that_makes_no_whole_request_is_closed(monkeypatch, said):
-    monkeypatch.setattr("aii.servers.web.listener.Limits", functools.partial(Limits, header=0.2))
+    monkeypatch.setattr("aii.servers.web.listener.Limits", functools.partial(Limits, header=1.0))
     with WebRig() as rig, call_beside(rig), socket.create_connection(rig.address, WAIT) as client:
         client.sendall(said)
         assert read_all(client).startswith("HTTP/1.1 408 ")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from server_rig import Rig, delivered, lines, read_all, reset, wait_until
+from server_rig import WAIT, Rig, delivered, lines, read_all, reset, wait_until
 
 from aii.audio.pcm import SlinDecoder, float_to_slin, slin_to_float
 from aii.audio.resampler import Resampler
@@ -176,7 +176,7 @@ def test_fifty_calls_at_once_on_the_embedded_model(embedded_model, call):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(WAIT)
         ends = {event.call_id: event.end for event in rig.listener.ended(50)}
         finals = [event for event in rig.listener.events if isinstance(event, Final)]
     assert ends == {f"call-{n}": len(piece) / S for n, piece in enumerate(pieces)}

@@ -96,8 +96,8 @@ def test_a_sink_that_is_slow_to_close_holds_up_no_other():
     outlets = Outlets([Slow(), keeper])
     begin = time.monotonic()
     assert not outlets.close(0.05)
-    assert time.monotonic() - begin < 10
-    assert keeper.closed
+    assert time.monotonic() - begin < WAIT / 2
+    wait_until(lambda: keeper.closed)
     gate.set()
 
 
@@ -149,7 +149,7 @@ def test_what_comes_while_a_sink_is_being_made_is_kept_in_order(monkeypatch):
     outlets.attach("a", ["jsonl:x"])
     begin = time.monotonic()
     send(outlets, call("a")[0], *(Partial("a", n) for n in range(20)), call("a")[1])
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < WAIT / 2  # it has not waited for the gate
     gate.set()
     send(outlets, call("a")[2])
     wait_until(lambda: len(keeper.events) == 7)

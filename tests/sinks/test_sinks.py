@@ -39,7 +39,7 @@ class Slow(io.StringIO):
 
     def write(self, text: str) -> int:
         self.busy.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(100)
         return super().write(text)
 
 
@@ -112,7 +112,7 @@ def test_a_blocked_output_delays_nobody_and_costs_partials_only(caplog):
     stream = Slow()
     sink = JsonlSink(stream, name="pipe", size=10)
     sink.emit(FINAL)
-    assert stream.busy.wait(10)
+    assert stream.busy.wait(60)
     for _ in range(50):
         sink.emit(PARTIAL)
         sink.emit(FINAL)
@@ -131,7 +131,7 @@ def test_close_does_not_wait_for_an_output_that_is_stuck(caplog):
     stream = Slow()
     sink = ConsoleSink(stream)
     sink.emit(FINAL)
-    assert stream.busy.wait(10)
+    assert stream.busy.wait(60)
     assert not sink.close(0.05)
     assert "takes no more" in caplog.text
     stream.gate.set()
@@ -142,7 +142,7 @@ def test_a_broken_output_is_logged_once_and_forgotten(caplog):
     caplog.set_level(logging.ERROR)
     sink = ConsoleSink(Broken())
     sink.emit(FINAL)
-    sink._thread.join(10)
+    sink._thread.join(60)
     sink.emit(FINAL)
     assert sink.close(1)
     assert len(caplog.records) == 1
@@ -155,7 +155,7 @@ def test_whatever_an_output_raises_breaks_the_sink_once(caplog):
 
     sink = ConsoleSink(Odd())
     sink.emit(FINAL)
-    sink._thread.join(10)
+    sink._thread.join(60)
     for _ in range(3):
         sink.emit(FINAL)
     assert not sink._held
@@ -170,7 +170,7 @@ def test_a_stuck_output_holds_a_bounded_number_of_all_but_finals_and_ends(caplog
     stream = Slow()
     sink = JsonlSink(stream, name="pipe", size=10)
     sink.emit(FINAL)
-    assert stream.busy.wait(10)
+    assert stream.busy.wait(60)
     for _ in range(100):
         sink.emit(Dtmf("c", 1, "5", 1.0))
         sink.emit(CallStarted("c", 1))
@@ -209,7 +209,7 @@ def test_a_full_disk_costs_no_final_and_no_half_line(caplog):
     sink = JsonlSink(disk, name="events", size=2, retry=0.01)
     sink.emit(FINAL)
     for _ in range(5):
-        assert disk.refused.acquire(timeout=10)
+        assert disk.refused.acquire(timeout=60)
     for _ in range(20):
         sink.emit(PARTIAL)
         sink.emit(FINAL)
@@ -231,7 +231,7 @@ def test_lines_that_a_full_disk_has_cost_are_counted_at_the_end(caplog):
     disk = Disk()
     sink = JsonlSink(disk, name="events", retry=0.01)
     sink.emit(FINAL)
-    assert disk.refused.acquire(timeout=10)
+    assert disk.refused.acquire(timeout=60)
     for _ in range(4):
         sink.emit(FINAL)
     assert sink.close(10)

@@ -78,7 +78,7 @@ def test_a_receiver_that_never_answers_delays_no_call(tmp_path):
         begin = time.monotonic()
         for n in range(500):
             send(to, final(f"c{n}", 1))
-        assert time.monotonic() - begin < 5.0
+        assert time.monotonic() - begin < WAIT / 2  # it has not waited for the gate
         wait_until(lambda: len(to._schedule) == 500)
         assert not to.close(0.05)  # its threads are stuck, but everything is on the disk
         gate.set()
@@ -96,7 +96,7 @@ def test_a_timeout_is_a_receiver_that_cannot_be_reached(tmp_path, caplog):
         return 200
 
     with Receiver(answer) as receiver:
-        to = sink(receiver.url, tmp_path, timeout=0.05)
+        to = sink(receiver.url, tmp_path, timeout=0.3)
         send(to, final("a", 1))
         wait_until(lambda: "no answer in time; events wait" in caplog.text)
         gate.set()
