@@ -17,6 +17,12 @@ from torch import Tensor
 
 HAS_SDPA = hasattr(F, "scaled_dot_product_attention")
 
+_WRITTEN_FROM = 64
+"""Queries from which on half precision is written out on a CPU."""
+
+_WEIGHTS_AT_ONCE = 1500 * 1500
+"""Attention weights that are held at a time then: one head of a whole window."""
+
 
 def attention_scores(q: Tensor, k: Tensor) -> Tensor:
     """Scaled dot products (B, H, T, S) of queries (B, H, T, W) and keys (B, H, S, W)."""
@@ -44,12 +50,35 @@ def attend(
         (B, H, T, W), and in the explicit form the scores before the softmax in float32.
     """
     if not explicit:
+        if mask is None and not causal and _suits_writing_out(q):
+            return attend_by_heads(q, k, v), None
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal), None
     scores = attention_scores(q, k).float()
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     masked = scores if mask is None else scores.masked_fill(~mask, -math.inf)
     return masked.softmax(dim=-1).to(q.dtype) @ v, scores
+
+
+def _suits_writing_out(q: Tensor) -> bool:
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] >= _WRITTEN_FROM
+
+
+def attend_by_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of (B, H, T, W) over (B, H, S, W), as many heads at a time as fit in the cache.
+
+    On CPUs with bfloat16 this takes two thirds of the time of PyTorch's fused kernel, whose
+    products are small (``benchmarks/LOG.md``). Scores are rounded to the type of the inputs.
+    """
+    queries, keys, values = (part.flatten(0, 1) for part in (q * q.shape[-1] ** -0.5, k, v))
+    keys = keys.transpose(1, 2)
+    out = torch.empty_like(queries)
+    heads = max(1, _WEIGHTS_AT_ONCE // (q.shape[2] * k.shape[2]))
+    for first in range(0, len(queries), heads):
+        some = slice(first, first + heads)
+        weights = torch.bmm(queries[some], keys[some]).softmax(dim=-1)
+        out[some] = torch.bmm(weights, values[some])
+    return out.view(q.shape)
 
 
 def heads_by_layer(selection: Tensor) -> dict[int, list[int]]:

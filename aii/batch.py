@@ -9,14 +9,15 @@ decode joins and leaves at any step; one that fails, fails alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from .answers import answers
-from .heard import Heard
-from .ragged import Part, Ragged
+from .heard import Heard, Layer
+from .ragged import Part, Ragged, audio_layers
 from .rows import Rows
 from .steps import KEPT_ATTENTION, Answer, Ask, Attach, Encode, Steps
 
@@ -57,6 +58,42 @@ class Ticket(Generic[T]):
         return isinstance(self._step, Encode)
 
 
+@dataclass(eq=False)
+class Encoding:
+    """Equally long windows that go through the encoder together.
+
+    Attributes:
+        tickets: whose windows they are.
+        mels: the windows.
+        found: for each, once it has been run: features, and what each decoder layer makes of them;
+            or what it failed with.
+    """
+
+    model: Whisper
+    tickets: list[Ticket[Any]]
+    mels: list[Tensor]
+    found: list[tuple[Tensor, list[Layer]] | Exception] = field(default_factory=list)
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """Encode all of them; each by itself if that fails."""
+        try:
+            features = self.model.encoder(torch.cat(self.mels))
+            each = features.split(self.mels[0].shape[0])
+            self.found = [self._read(own) for own in each]
+        except Exception as error:
+            self.found = [error] if len(self.mels) == 1 else list(map(self._alone, self.mels))
+
+    def _alone(self, mel: Tensor) -> tuple[Tensor, list[Layer]] | Exception:
+        try:
+            return self._read(self.model.encoder(mel))
+        except Exception as error:
+            return error
+
+    def _read(self, features: Tensor) -> tuple[Tensor, list[Layer]]:
+        return features, audio_layers(self.model.decoder, features)
+
+
 class Batch:
     """Decodes on one model; nothing else may move them, and one thread at a time may use it.
 
@@ -79,6 +116,11 @@ class Batch:
         return sum(ticket.listens for ticket in self._tickets)
 
     @property
+    def asking(self) -> int:
+        """Decodes that wait for the decoder."""
+        return sum(isinstance(ticket._step, Ask) for ticket in self._tickets)
+
+    @property
     def rows(self) -> int:
         """Rows of tokens in use."""
         return sum(len(ticket._rows) for ticket in self._tickets)
@@ -96,26 +138,38 @@ class Batch:
             ticket._steps.close()
             self._leave(ticket)
 
-    @torch.no_grad()
     def encode(self) -> int:
         """Encode what waits for it, as many equally long windows as go together; how many."""
+        encoding = self.listen()
+        if encoding is None:
+            return 0
+        encoding.run()
+        self.heard(encoding)
+        return len(encoding.tickets)
+
+    def listen(self) -> Encoding | None:
+        """What :meth:`encode` would encode, for :meth:`heard` once it has been run; or nothing.
+
+        It may be run on another thread while decodes go on here; one such at a time.
+        """
         waiting = [ticket for ticket in self._tickets if ticket.listens]
         if not waiting:
-            return 0
+            return None
         shape, dtype = _mel(waiting[0]).shape, _mel(waiting[0]).dtype
         alike = [t for t in waiting if _mel(t).shape == shape and _mel(t).dtype == dtype]
         alike = alike[: max(1, ENCODED_AT_ONCE // max(shape[0] * shape[-1], 1))]
-        try:
-            features = self._model.encoder(torch.cat([_mel(ticket) for ticket in alike]))
-        except Exception as error:
-            if len(alike) == 1:
-                self._fail(alike[0], error)
+        return Encoding(self._model, alike, [_mel(ticket) for ticket in alike])
+
+    @torch.no_grad()
+    def heard(self, encoding: Encoding) -> None:
+        """Give decodes the audio that has been encoded for them."""
+        for ticket, found in zip(encoding.tickets, encoding.found, strict=True):
+            if ticket.done:
+                continue
+            if isinstance(found, Exception):
+                self._fail(ticket, found)
             else:
-                self._encode_alone(alike)
-            return len(alike)
-        for ticket, own in zip(alike, features.split(shape[0]), strict=True):
-            self._listen(ticket, own)
-        return len(alike)
+                self._listen(ticket, *found)
 
     @torch.no_grad()
     def decode(self) -> int:
@@ -132,21 +186,12 @@ class Batch:
 
     # -- audio --------------------------------------------------------------------------------
 
-    def _encode_alone(self, tickets: Sequence[Ticket[Any]]) -> None:
-        for ticket in tickets:
-            try:
-                features = self._model.encoder(_mel(ticket))
-            except Exception as error:
-                self._fail(ticket, error)
-            else:
-                self._listen(ticket, features)
-
-    def _listen(self, ticket: Ticket[Any], features: Tensor) -> None:
+    def _listen(self, ticket: Ticket[Any], features: Tensor, layers: list[Layer]) -> None:
         """Give a decode its audio."""
         try:
             self._forget(ticket)
             ticket._dtype = features.dtype
-            ticket._heard = self._decoder(features.dtype).hear(features)
+            ticket._heard = self._decoder(features.dtype).shelves.put(layers)
         except Exception as error:
             self._fail(ticket, error)
         else:

@@ -17,6 +17,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from .distinct import SharedRow
 from .errors import ConfigError
 from .layers import Conv1d, Linear
 from .model import MultiHeadAttention, Whisper
@@ -95,10 +96,18 @@ def convert(model: Whisper, compute_type: str) -> Whisper:
         return model
     if model.compute_type != "float32":
         raise ConfigError(f"the model computes in {model.compute_type} already; load it anew")
+    shared = SharedRow.of(cast(nn.Embedding, model.decoder.token_embedding).weight.detach())
     if compute_type in _HALF:
         _halve(model, _HALF[compute_type])
     else:
         _quantize(model)
+    table = model.decoder.token_embedding
+    if shared is not None:
+        rows = table.weight.detach()[shared.rows]
+        if isinstance(table, QuantizedEmbedding):
+            model.decoder.few = shared, QuantizedEmbedding(rows, table.scale[shared.rows])
+        else:
+            model.decoder.few = shared, rows
     model.compute_type = compute_type
     return model
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import HAS_SDPA, AttentionRecorder, attend
+from .distinct import SharedRow, scores
 from .errors import InputError
 from .kv_cache import KVCache, LayerCache, Step
 from .layers import Conv1d, LayerNorm, Linear, sinusoids
@@ -210,7 +211,12 @@ class AudioEncoder(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """Tokens and encoded audio to a score for every possible next token."""
+    """Tokens and encoded audio to a score for every possible next token.
+
+    Attributes:
+        kv_dtype: of cached keys and values, where it is not the audio's.
+        few: the rows of the table that differ, where most are one; set when the model is converted.
+    """
 
     def __init__(self, n_vocab: int, n_ctx: int, n_state: int, n_head: int, n_layer: int) -> None:
         super().__init__()
@@ -221,7 +227,8 @@ class TextDecoder(nn.Module):
             ResidualAttentionBlock(n_state, n_head, cross_attention=True) for _ in range(n_layer)
         )
         self.ln = LayerNorm(n_state)
-        self.kv_dtype: torch.dtype | None = None  # of keys and values, if not the audio's
+        self.kv_dtype: torch.dtype | None = None
+        self.few: tuple[SharedRow, Tensor | QuantizedEmbedding] | None = None
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
 
@@ -269,9 +276,11 @@ class TextDecoder(nn.Module):
 
     def project(self, hidden: Tensor) -> Tensor:
         """Scores for each token of the vocabulary, (..., D) -> (..., n_vocab) in float32."""
-        if isinstance(self.token_embedding, QuantizedEmbedding):
-            return self.token_embedding.project(hidden)
-        return (hidden @ self.token_embedding.weight.to(hidden.dtype).T).float()
+        table = self.token_embedding
+        if self.few is not None:
+            shared, rows = self.few
+            return shared.spread(scores(hidden, rows))
+        return scores(hidden, table if isinstance(table, QuantizedEmbedding) else table.weight)
 
     def forward(
         self,

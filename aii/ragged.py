@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import heads_by_layer
-from .heard import Heard, Shelf, Shelves
+from .heard import Heard, Layer, Shelf, Shelves
 from .rows import Rows
 
 if TYPE_CHECKING:
-    from .model import ResidualAttentionBlock, Whisper
+    from .model import ResidualAttentionBlock, TextDecoder, Whisper
 
 _FUSED_FROM = 16
 """Queries over one audio from which on PyTorch's fused attention is faster than written out."""
@@ -91,21 +91,12 @@ class Ragged:
         )
         shape = (len(self._blocks), decoder.n_head, width)
         self.shelves = Shelves(shape, weight.device, kept)
-        # Half precision would overflow if the scale were not on both sides.
-        split = kept == torch.float16
-        self._q_scale = width ** (-0.25 if split else -0.5)
-        self._k_scale = width**-0.25 if split else None
+        self._q_scale, self._k_scale = _scales(width, kept)
         self._aligning = heads_by_layer(model.alignment_heads)
 
     def hear(self, features: Tensor) -> Heard:
-        """The keys and values of encoded audio (A, S, D), computed once for all of its passes."""
-        layers = []
-        for block in self._blocks:
-            cross = block.cross_attn
-            assert cross is not None
-            k, v = cross.split(cross.key(features)), cross.split(cross.value(features))
-            layers.append((k if self._k_scale is None else k * self._k_scale, v))
-        return self.shelves.put(layers)
+        """Keep the keys and values of encoded audio (A, S, D) for all of its passes."""
+        return self.shelves.put(audio_layers(self.decoder, features))
 
     def run(self, parts: Sequence[Part]) -> Tensor:
         """Read the new tokens of all parts; (M, D) hidden states, part by part, row by row.
@@ -138,6 +129,28 @@ class Ragged:
         q = cross.query(block.cross_attn_ln(h)).view(shape)
         h = h + cross.out(_over_audio(q * self._q_scale, layer, plan, self._aligning.get(layer)))
         return h + block.mlp(block.mlp_ln(h))
+
+
+def audio_layers(decoder: TextDecoder, features: Tensor) -> list[Layer]:
+    """The keys and values (A, H, S, W) of encoded audio (A, S, D) in each layer of the decoder."""
+    layers = []
+    for block in decoder.blocks:
+        cross = cast("ResidualAttentionBlock", block).cross_attn
+        assert cross is not None
+        k, v = cross.split(cross.key(features)), cross.split(cross.value(features))
+        _, scale = _scales(k.shape[-1], decoder.kv_dtype or features.dtype)
+        layers.append((k if scale is None else k * scale, v))
+    return layers
+
+
+def _scales(width: int, dtype: torch.dtype) -> tuple[float, float | None]:
+    """What queries and keys of heads of ``width`` are multiplied by; None for keys as they are.
+
+    Half precision would overflow if the scale were not on both sides.
+    """
+    if dtype == torch.float16:
+        return width**-0.25, width**-0.25
+    return width**-0.5, None
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,10 +56,39 @@ class Search(Protocol):
 
 
 def likeliest(logits: Tensor) -> tuple[list[int], list[float]]:
-    """The likeliest token of each row (rows, vocabulary) and its log-probability."""
-    picked = logits.argmax(dim=-1)
-    best = logits.gather(1, picked[:, None])[:, 0]
-    return picked.tolist(), (best - logits.logsumexp(dim=-1)).tolist()
+    """The likeliest token of each row (rows, vocabulary) and its log-probability.
+
+    Of equal ones the first.
+    """
+    picked = _argmax(logits).tolist()
+    if logits.device.type != "cpu":
+        logprobs = logits.log_softmax(dim=-1)
+        return picked, logprobs[range(len(picked)), picked].tolist()
+    # Row by row, what comes in between stays in the processor's cache.
+    return picked, [float(row.log_softmax(0)[i]) for row, i in zip(logits, picked, strict=True)]
+
+
+_BLOCK = 512
+
+
+def _argmax(logits: Tensor) -> Tensor:
+    """``logits.argmax(-1)`` of (rows, vocabulary).
+
+    On a CPU PyTorch finds a maximum many times as fast as its place: so first the block, then the
+    place in it.
+    """
+    rows, size = logits.shape
+    whole = size - size % _BLOCK
+    if whole < 2 * _BLOCK or logits.device.type != "cpu":
+        return logits.argmax(dim=-1)
+    split = logits[:, :whole].unflatten(1, (-1, _BLOCK))
+    highest = split.amax(dim=-1)
+    block = highest.argmax(dim=-1)
+    picked = block * _BLOCK + split[torch.arange(rows), block].argmax(dim=-1)
+    if whole == size:
+        return picked
+    best, place = logits[:, whole:].max(dim=-1)
+    return torch.where(best > highest.amax(dim=-1), place + whole, picked)
 
 
 class RowSearch:

@@ -16,11 +16,11 @@ aii and faster-whisper compute in that of their types which is fastest on this m
 each decodes a few windows of the sample call first, in turns (metric ``window``).
 
 Each call plays the sample call in real time from another place of it, in frames of 20 ms. Calls are
-spread evenly over the 30 s of a reset, as those that began at any time are: each comes with 0 to
-25 s of audio at once, within 5 s; these and the next ``SETTLE`` seconds do not count, then windows
-count for ``SECONDS``. A window is answered when a result that reaches its mark is at the client
-within 1 s of the mark's last byte being sent; skipped ones are not. (AlignAtt has no marks: its
-requests are timed inside the server, from audio to answer.)
+spread evenly over the 30 s of a reset and over the 5 s of a window, as those that began at any time
+are: each comes with 0 to 25 s of audio at once, within 5 s; these and the next ``SETTLE`` seconds
+do not count, then windows count for ``SECONDS``. A window is answered when a result that reaches
+its mark is at the client within 1 s of the mark's last byte being sent; skipped ones are not.
+(AlignAtt has no marks: its requests are timed inside the server, from audio to answer.)
 
 The servers take turns, a trial each, until the most calls that held and the fewest that did not are
 within 6 % (one call where there are few), or the minutes are over: ``calls`` is the former,
@@ -58,6 +58,9 @@ SETTLE = 4.0
 
 SECONDS = 15.0
 """Seconds that count: three windows of each call."""
+
+GOLDEN = (5.0**0.5 - 1.0) / 2.0
+"""Multiples of it lie evenly between whole numbers, however many there are."""
 
 OBJECTIVE = 1.0
 SHARE = 0.95
@@ -162,7 +165,8 @@ def try_calls(
             for number in range(count):
                 shift = len(audio) * number // count // FRAME * FRAME
                 call = load.add(b"call-%d\r\n" % number, audio[shift:] + audio[:shift])
-                earlier, call.delay = divmod(cycle * number / count, WINDOW)
+                earlier = cycle * number / count // WINDOW
+                call.delay = min(cycle, WINDOW) * (number * GOLDEN % 1.0)
                 call.ahead = round(earlier * WINDOW / PERIOD)
             load.run(min(cycle, WINDOW) + settle)
             load.latest, cpu, begin = 0.0, process.cpu, time.monotonic()

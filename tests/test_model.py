@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from aii.attention import AttentionRecorder, attend
+from aii.attention import AttentionRecorder, attend, attend_by_heads
 from aii.model import ModelDimensions, Whisper, sinusoids
 
 
@@ -32,6 +32,17 @@ def test_explicit_attention_equals_fused(case: str) -> None:
     assert nothing is None
     assert torch.allclose(fused, written, atol=1e-6)
     assert torch.allclose(scores, q @ k.transpose(-1, -2) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "heads", "frames"), [(1, 3, 70), (2, 5, 300), (1, 2, 1500)])
+def test_attention_head_by_head_equals_explicit(rows, heads, frames) -> None:
+    made = torch.Generator().manual_seed(frames)
+    q, k, v = (torch.randn(rows, heads, frames, 16, generator=made) for _ in range(3))
+    expected, _ = attend(q, k, v, explicit=True)
+    torch.testing.assert_close(attend_by_heads(q, k, v), expected, atol=1e-5, rtol=1e-4)
+    halves = [part.transpose(1, 2).contiguous().transpose(1, 2).bfloat16() for part in (q, k, v)]
+    found, _ = attend(*halves)
+    assert float((found - expected).norm() / expected.norm()) < 0.01
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from aii.search import BeamSearch, Candidate, RowSearch, best_candidate
+from aii.search import BeamSearch, Candidate, RowSearch, best_candidate, likeliest
 
 EOT = 3
 
@@ -102,3 +102,23 @@ def test_ranking() -> None:
     assert best_candidate([short, long], 0.0) is short
     assert best_candidate([short, long], 1.0) is short  # -1 / 1 against -2 / 1.5
     assert best_candidate([Candidate((), -3.0)], None).logprob == -3.0
+
+
+@pytest.mark.parametrize("size", [7, 600, 1024, 51_865])
+def test_the_likeliest_token_is_the_first_of_the_greatest(size: int) -> None:
+    made = torch.Generator().manual_seed(size)
+    logits = torch.randn(40, size, generator=made).round(decimals=1)  # many are equal
+    logits[:, : size // 3] = -math.inf
+    logits[3, size - 1] = logits[4, size // 2] = 50.0
+    tokens, logprobs = likeliest(logits)
+    assert tokens == logits.argmax(dim=-1).tolist()
+    expected = logits.log_softmax(dim=-1).amax(dim=-1)
+    torch.testing.assert_close(torch.tensor(logprobs), expected)
+
+
+def test_scores_that_are_no_numbers_do_not_pass_for_one() -> None:
+    logits = torch.randn(3, 2000, generator=torch.Generator().manual_seed(0))
+    logits[1, 1999] = math.nan
+    logits[2] = -math.inf
+    _, logprobs = likeliest(logits)
+    assert [math.isfinite(logprob) for logprob in logprobs] == [True, False, False]

@@ -26,9 +26,9 @@ from aii.evaluation import total_word_errors
 from aii.model import Whisper
 from aii.transcribe import transcribe
 from training.augment import telephone_band, through_telephone
-from training.dataset import RATE, Recordings
 from training.scoring import digit_strings, sentences
 from training.sounds import KINDS, coloured_noise, no_speech
+from training.windows import RATE, Recordings
 
 FIRST_STAMP = 50_364
 Clip = tuple[np.ndarray, str]

@@ -13,8 +13,8 @@ from aii.evaluation import total_word_errors
 from aii.model import Whisper
 from aii.tokenizer import get_tokenizer
 from training.augment import log_mel
-from training.dataset import RATE, Recordings, join_words
 from training.vocabulary import Vocabulary
+from training.windows import RATE, Recordings, join_words
 
 
 def digit_strings(

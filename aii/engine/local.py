@@ -1,8 +1,9 @@
 """The engine in this process: one thread owns the model and decodes the windows of all calls.
 
 Requests wait in a bounded queue; the earliest deadline joins first. Whoever has joined is encoded
-in small batches and decoded token by token together with all others, leaving when it is done, when
-its call is cancelled, or when it fails, which is its own affair. A window goes through the
+in small batches, on a thread beside where there is more than one core, and decoded token by token
+together with all others, leaving when it is done, when its call is cancelled, or when it fails,
+which is its own affair. A window goes through the
 functions that ``aii transcribe`` uses, so a call and a file give the same words. Sampling at a
 temperature above 0 starts from the same random state for every request: the same request always
 gets the same answer, whatever the engine did before.
@@ -23,6 +24,7 @@ import torch
 from aii.audio_context import default_audio_context
 from aii.batch import Batch, Ticket
 from aii.engine.batcher import Batcher, Entry, Turns
+from aii.engine.beside import Beside
 from aii.engine.hearing import hear, hearing, rows_needed
 from aii.engine.record import Record
 from aii.errors import EngineClosedError
@@ -93,6 +95,8 @@ class LocalEngine:
         self._batch = Batch(model)
         self._memory = MelMemory(model.dims.n_mels)
         self._turns = Turns()
+        self._beside: Beside | None = None  # of the engine's thread alone
+        self._news = self._seen = 0  # requests that came or were withdrawn
         self._running: list[_Job] = []  # of the engine's thread alone
         self._changed = threading.Condition()
         self._closed = False
@@ -118,6 +122,7 @@ class LocalEngine:
             except Exception:
                 self._record.count("refused")
                 raise
+            self._news += 1
             self._changed.notify()
         return job.future
 
@@ -130,6 +135,7 @@ class LocalEngine:
         gone = sum(job.future.cancel() for job in (*waiting, *running))
         with self._changed:
             self._record.count("cancelled", gone)
+            self._news += 1
             self._changed.notify()
         return gone
 
@@ -152,6 +158,7 @@ class LocalEngine:
         self._thread.join(timeout)
         with self._changed:
             self._abandoned = True
+            self._changed.notify_all()
             left = self._batcher.clear()
         for job in left:
             _settle(job.future, error=EngineClosedError("the engine was shut down"))
@@ -163,6 +170,9 @@ class LocalEngine:
     def _run(self) -> None:
         if self._threads:
             torch.set_num_threads(self._threads)
+        threads = torch.get_num_threads()
+        if self._model.device.type == "cpu" and threads > 1:
+            self._beside = Beside(self._model, threads, self._wake, self._clock)
         while self._wait():
             begin = self._clock()
             try:
@@ -175,6 +185,12 @@ class LocalEngine:
             with self._changed:
                 self._record.worked(begin, self._clock())
         self._start_anew(EngineClosedError("the engine was shut down"))
+        if self._beside is not None:
+            self._beside.close()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def _start_anew(self, error: Exception) -> None:
         """Fail whatever is in the batch."""
@@ -185,6 +201,8 @@ class LocalEngine:
             _settle(job.future, error=error)
         self._running.clear()
         self._batch = Batch(self._model)
+        if self._beside is not None:
+            self._beside.forget()
 
     def _wait(self) -> bool:
         """Wait for something to do; whether there will be."""
@@ -196,6 +214,7 @@ class LocalEngine:
 
     def _admit(self) -> None:
         """Let those join who are due first, as far as there is room."""
+        self._seen = self._news
         while self._batch.listening < self._ahead:
             with self._changed:
                 entry = self._batcher.start()
@@ -209,23 +228,47 @@ class LocalEngine:
                 job.ticket = self._batch.add(steps)
 
     def _advance(self) -> None:
-        """One step: of the encoder or of the decoder."""
+        """One step of the decoder, and of the encoder before it or beside it."""
         for job in self._running:
             if job.ticket is not None and job.future.cancelled():
                 self._batch.drop(job.ticket)
         if not len(self._batch):
             return
-        begin, listening = self._clock(), self._batch.listening
-        if self._turns.encode_next(listening, len(self._batch) - listening):
+        if self._beside is not None:
+            self._advance_both(self._beside)
+        elif self._turns.encode_next(self._batch.listening, self._batch.asking):
+            begin = self._clock()
             encoded = self._batch.encode()
             seconds = self._clock() - begin
             self._turns.encoded(seconds)
             self._record.encoded(encoded, seconds)
         else:
-            rows = self._batch.decode()
-            seconds = self._clock() - begin
-            self._turns.decoded(seconds)
-            self._record.decoded(rows, seconds)
+            self._turns.decoded(self._decode())
+
+    def _advance_both(self, beside: Beside) -> None:
+        if (taken := beside.take()) is not None:
+            encoding, seconds = taken
+            self._batch.heard(encoding)
+            self._record.encoded(len(encoding.tickets), seconds)
+        asking = self._batch.asking
+        if not beside.busy and (waiting := self._batch.listen()) is not None:
+            beside.start(waiting, reading=asking > 0)
+        if asking:
+            beside.before_reading()
+            self._decode()
+        elif beside.busy:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: beside.done or self._news != self._seen or self._abandoned
+                )
+
+    def _decode(self) -> float:
+        """One step of the decoder; the seconds it took."""
+        begin = self._clock()
+        rows = self._batch.decode()
+        seconds = self._clock() - begin
+        self._record.decoded(rows, seconds)
+        return seconds
 
     def _collect(self) -> None:
         """Answer those that are done, and let them leave."""

@@ -7,21 +7,18 @@ import pytest
 import torch
 
 from aii.tokenizer import get_tokenizer
-from training.dataset import (
-    IGNORED,
-    Batches,
+from training.dataset import IGNORED, Batches, Labels, Stage
+from training.sounds import KINDS, no_speech
+from training.vocabulary import FULL, Vocabulary
+from training.windows import (
     Composer,
-    Labels,
     Recordings,
-    Stage,
     Utterance,
     Window,
     change_speed,
     cut_off,
     join_words,
 )
-from training.sounds import KINDS, no_speech
-from training.vocabulary import FULL, Vocabulary
 
 
 @pytest.fixture(scope="module")

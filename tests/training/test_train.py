@@ -12,10 +12,10 @@ import training.train as train
 from aii.attention import attend
 from aii.checkpoints import describe, load_model
 from training import export
-from training.dataset import Recordings
 from training.recordings import Job, digit_string, read_wav, resample, spoken, trim
 from training.scoring import QuickCheck, digit_strings
 from training.vocabulary import FULL, Vocabulary
+from training.windows import Recordings
 
 
 @pytest.fixture
