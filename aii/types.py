@@ -6,13 +6,47 @@ another machine look the same. Times are seconds from the start of the call; sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing
 
 SAMPLE_RATE = 16_000
 """Samples per second of everything past ``aii.audio.pcm``."""
+
+
+class Samples:
+    """Samples (N,) float32 that stay in the blocks they came in until somebody needs them in one.
+
+    A thousand calls may want a window decoded at the same moment; who hands them over has no time
+    to copy them. NumPy takes it for an array.
+
+    Args:
+        blocks: one after the other; nobody may change them any more.
+    """
+
+    def __init__(self, blocks: Sequence[np.ndarray]) -> None:
+        self._blocks = tuple(blocks)
+        self._size = sum(map(len, self._blocks))
+        self._whole: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        return self.__array__()[key]
+
+    def __array__(
+        self, dtype: np.typing.DTypeLike | None = None, copy: bool | None = None
+    ) -> np.ndarray:
+        found = self._whole
+        if found is None:
+            found = np.concatenate(self._blocks) if self._blocks else np.empty(0, np.float32)
+            self._whole, self._blocks = found, ()
+        if dtype is not None and found.dtype != dtype:
+            return found.astype(dtype)
+        return found.copy() if copy else found
 
 
 @dataclass(frozen=True)
@@ -97,7 +131,7 @@ class DecodeRequest:
 
     request_id: int
     call_id: str
-    samples: np.ndarray
+    samples: np.ndarray | Samples
     start: float = 0.0
     language: str | None = None
     task: str = "transcribe"
@@ -112,6 +146,11 @@ class DecodeRequest:
     def duration(self) -> float:
         """Seconds of audio in the request."""
         return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def audio(self) -> np.ndarray:
+        """The samples in one piece, (N,) float32; not to be changed."""
+        return np.asarray(self.samples)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def hear(request: DecodeRequest, full: float = 30.0) -> Hypothesis:
     """What a perfect model hears in a request; a window is full from ``full`` seconds on."""
     if request.stop is not None:
         return attend(request)
-    runs, usable = runs_of(request.samples)
+    runs, usable = runs_of(request.audio)
     advance = usable
     is_full = request.duration >= full and not request.options.get("keep_tail")
     if is_full and len(runs) > 1 and runs[-1].b == usable:
@@ -137,7 +137,7 @@ def attend(request: DecodeRequest) -> Hypothesis:
 
     The forced tokens must be the beginning of what the audio says.
     """
-    runs, _ = runs_of(request.samples)
+    runs, _ = runs_of(request.audio)
     if runs and runs[0].a == 0 and runs[0].b <= REMNANT and request.start:
         del runs[0]  # the remnant of a word that was cut off is no word
     forced = [token for run in runs for token in spelled(run.value)][: len(request.prefix)]

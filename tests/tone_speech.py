@@ -68,7 +68,7 @@ def _looks(samples: np.ndarray) -> np.ndarray:
 
 def hear(request: DecodeRequest) -> Hypothesis:
     """The words in a request, with their times."""
-    looks = np.concatenate([[-1], _looks(request.samples), [-1]])
+    looks = np.concatenate([[-1], _looks(request.audio), [-1]])
     edges = np.flatnonzero(np.diff(looks))
     words = []
     for start, end in itertools.pairwise(edges):

@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from aii.types import SAMPLE_RATE
+from aii.types import SAMPLE_RATE, Samples
 
 BLOCK = SAMPLE_RATE // 2
 """Samples per block (half a second, 32 kB)."""
@@ -61,8 +61,8 @@ class AudioBuffer:
             taken += count
             self._end += count
 
-    def read(self, start: int, end: int) -> np.ndarray:
-        """A copy (end - start,) of the samples from position ``start`` up to ``end``.
+    def read(self, start: int, end: int) -> Samples:
+        """The samples from position ``start`` up to ``end``, also when they have left the buffer.
 
         Raises:
             ValueError: they are not all in the buffer.
@@ -71,14 +71,15 @@ class AudioBuffer:
             raise ValueError(
                 f"samples {start} to {end} are not in the buffer ({self._start} to {self._end})"
             )
-        out = np.empty(end - start, dtype=np.float32)
-        done = 0
-        while done < len(out):
-            index, offset = divmod(start + done - self._origin, BLOCK)
-            count = min(BLOCK - offset, len(out) - done)
-            out[done : done + count] = self._blocks[index][offset : offset + count]
+        # A block is written once, so that what is read stays as it is.
+        blocks, done = [], start
+        while done < end:
+            index, offset = divmod(done - self._origin, BLOCK)
+            count = min(BLOCK - offset, end - done)
+            block = self._blocks[index]
+            blocks.append(block if count == BLOCK else block[offset : offset + count])
             done += count
-        return out
+        return Samples(blocks)
 
     def drop_to(self, position: int) -> None:
         """Forget everything before ``position``.

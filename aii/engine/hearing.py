@@ -62,7 +62,7 @@ def hearing(
         InputError: options that do not exist or do not fit the model.
         AudioError: samples that are no window.
     """
-    if not np.isfinite(request.samples).all():
+    if not np.isfinite(request.audio).all():
         raise AudioError("the samples of the window are not all finite numbers")
     options = {**defaults, **request.options}
     if not options.get("kv_cache", True):
@@ -71,7 +71,7 @@ def hearing(
     wanted = _window_options(request, options)
     language = request.language
     if language is None:
-        language = yield from _language(model, request.samples, wanted)
+        language = yield from _language(model, request.audio, wanted)
     wanted = replace(wanted, decoding=replace(wanted.decoding, language=language))
     tokenizer = get_tokenizer(
         model.is_multilingual,
@@ -108,10 +108,10 @@ def rows_needed(request: DecodeRequest, defaults: Mapping[str, object]) -> int:
 
 def _mel(model: Whisper, request: DecodeRequest, memory: MelMemory | None) -> Tensor:
     """(mels, frames) the log-mel of a request's window, not padded."""
-    check_window(model, request.samples)
+    check_window(model, request.audio)
     if memory is None:
-        return window_mel(model, request.samples)
-    return memory.window(request.call_id, request.samples, request.start)
+        return window_mel(model, request.audio)
+    return memory.window(request.call_id, request.audio, request.start)
 
 
 def _until_the_end(
@@ -130,7 +130,7 @@ def _until_the_end(
             model,
             wanted.decoding,
             request.stop,
-            frames=len(request.samples) // N_SAMPLES_PER_TOKEN,
+            frames=len(request.audio) // N_SAMPLES_PER_TOKEN,
             static=static,
             context=request.prompt,
         )

@@ -19,7 +19,15 @@ from aii.streaming.drafts import Draft
 from aii.streaming.events import Event, Work
 from aii.streaming.guards import Guarded, GuardSettings, guard
 from aii.streaming.vocabulary import Vocabulary
-from aii.types import SAMPLE_RATE, AttentionStop, DecodeRequest, Hypothesis, Segment, Word
+from aii.types import (
+    SAMPLE_RATE,
+    AttentionStop,
+    DecodeRequest,
+    Hypothesis,
+    Samples,
+    Segment,
+    Word,
+)
 
 FRAME = 160
 """Samples per mel frame (10 ms): a shorter rest of audio holds no frame and is never decoded."""
@@ -54,7 +62,7 @@ class CallAudio:
         """Samples that may be decoded."""
         return self.end - self.start
 
-    def read(self, start: int, end: int) -> np.ndarray:
+    def read(self, start: int, end: int) -> Samples:
         """See :meth:`aii.audio.buffer.AudioBuffer.read`."""
         return self.buffer.read(start, end)
 
@@ -106,7 +114,7 @@ class CallContext:
 
     def request(
         self,
-        samples: np.ndarray,
+        samples: np.ndarray | Samples,
         start: int,
         now: float,
         *,

@@ -29,7 +29,7 @@ def test_positions_stay_absolute_when_the_front_goes():
     for position in (1, BLOCK, BLOCK + 5, 3 * BLOCK + 9):
         buffer.drop_to(position)
         assert (buffer.start, len(buffer)) == (position, 4 * BLOCK - position)
-        assert buffer.read(position, position + 3).tolist() == ramp(3, position).tolist()
+        assert np.array_equal(buffer.read(position, position + 3), ramp(3, position))
     assert buffer.seconds == pytest.approx((BLOCK - 9) / 16000)
 
 
@@ -49,7 +49,7 @@ def test_dropping_everything_and_going_on():
     assert len(buffer) == 0
     assert len(buffer.read(BLOCK, BLOCK)) == 0
     buffer.append(ramp(10, 7))
-    assert buffer.read(BLOCK, BLOCK + 10).tolist() == ramp(10, 7).tolist()
+    assert np.asarray(buffer.read(BLOCK, BLOCK + 10)).tolist() == ramp(10, 7).tolist()
 
 
 def test_what_is_read_is_a_copy():
@@ -57,8 +57,22 @@ def test_what_is_read_is_a_copy():
     samples = ramp(10)
     buffer.append(samples)
     samples[:] = -1
-    buffer.read(0, 10)[:] = -1
-    assert buffer.read(0, 10).tolist() == ramp(10).tolist()
+    np.asarray(buffer.read(0, 10))[:] = -1
+    assert np.asarray(buffer.read(0, 10)).tolist() == ramp(10).tolist()
+
+
+def test_what_is_read_stays_as_it_was():
+    buffer = AudioBuffer()
+    buffer.append(ramp(2 * BLOCK + 100))
+    taken = buffer.read(BLOCK - 5, 2 * BLOCK + 90)
+    buffer.append(ramp(3 * BLOCK, 50_000))
+    buffer.drop_to(buffer.end)
+    buffer.append(ramp(3 * BLOCK, 90_000))
+    assert len(taken) == BLOCK + 95
+    assert np.array_equal(np.asarray(taken), ramp(BLOCK + 95, BLOCK - 5))
+    assert taken[:3].tolist() == [BLOCK - 5, BLOCK - 4, BLOCK - 3]
+    assert np.asarray(taken) is np.asarray(taken)  # put together once
+    assert np.array(taken, np.float64).dtype == np.float64
 
 
 def test_positions_outside_are_refused():

@@ -280,5 +280,5 @@ def test_the_engine_gets_floats_of_the_samples():
     with Rig() as rig:
         rig.call(slin(samples))
         request = rig.engine.requests[-1]
-    assert request.samples.dtype == "float32"
-    assert (request.samples == floats(samples)).all()
+    assert request.audio.dtype == "float32"
+    assert (request.audio == floats(samples)).all()

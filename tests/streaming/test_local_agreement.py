@@ -109,7 +109,7 @@ def test_words_in_the_buffer_are_heard_and_those_before_it_are_prompted():
             before = VOCABULARY.text(request.prompt[len(fixed) :])
             assert len(before) <= 200
             if before:
-                inside = spoken(np.rint(request.samples * 32768).astype(int))
+                inside = spoken(np.rint(request.audio * 32768).astype(int))
                 assert spoken(samples).find(before + inside[:4]) >= 0  # one follows the other
                 assert heard.endswith(before[-20:]) or before in heard
             lengths.append(request.duration)
