@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import queue
 import ssl
 import threading
@@ -63,7 +64,7 @@ class Server:
         timeout: seconds to connect, and for the last words after the audio.
 
     Raises:
-        InputError: the address is none.
+        InputError: the address is none, or the time.
     """
 
     address: str = "http://127.0.0.1:8000"
@@ -77,6 +78,8 @@ class Server:
             raise InputError(
                 f"{self.address!r} is no address of a server; give one as http://127.0.0.1:8000"
             )
+        if not 0 < self.timeout < math.inf:
+            raise InputError(f"--timeout is {self.timeout:g}; wanted are seconds above 0")
 
     def url(self, client_id: str) -> str:
         """The endpoint's address for this client; the token is not in it."""
@@ -112,10 +115,9 @@ class Server:
             # Since 17.1 a connection is for a ``with`` block only; ours ends in other threads.
             return opening.__enter__()
         except InvalidStatus as error:
-            raise _refused(self.address, error.response) from None
+            raise _refused(self.address, error.response, bool(self.token)) from None
         except ssl.SSLError as error:
-            reason = error.reason or error
-            raise ServiceError(f"{self.address}: no TLS connection: {reason}; see --ca") from None
+            raise ServiceError(f"{self.address}: {_no_tls(error)}") from None
         except (OSError, InvalidHandshake, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ServiceError(
@@ -129,10 +131,20 @@ class Server:
             raise InputError(f"cannot read certificates from {self.ca}: {error}") from None
 
 
-def _refused(address: str, response: Any) -> AiiError:
-    """Why a handshake was refused, as far as its status says."""
+def _no_tls(error: ssl.SSLError) -> str:
+    """Why there is no TLS connection, and what to do."""
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "it does not speak TLS; give its address with http://"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}; see --ca"
+    return f"no TLS connection: {error.reason or error}; see --ca"
+
+
+def _refused(address: str, response: Any, token: bool) -> AiiError:
+    """Why a handshake was refused, as far as its status says; whether it had a ``token``."""
     if response.status_code == 401:
-        return InputError(f"{address} wants its token: give --token or set AII_TOKEN")
+        wants = "does not take this token" if token else "wants its token"
+        return InputError(f"{address} {wants}: give --token or set AII_TOKEN")
     body = (response.body or b"").decode("utf-8", "replace").strip()
     try:
         body = str(json.loads(body)["error"]["message"])
@@ -167,6 +179,7 @@ class LiveCall:
         self._source = source
         self._said = said
         self._error: AiiError | None = None
+        self._all_sent = False
         self._socket = server.connect(client_id)
         self._sender = threading.Thread(target=self._send, name=f"send {client_id}", daemon=True)
         self._receiver = threading.Thread(
@@ -197,6 +210,7 @@ class LiveCall:
                         self._socket.send(npy(block))
             except AiiError as error:  # what was heard before is still worth its words
                 self._error = error
+            self._all_sent = True
             self._socket.send(json.dumps({"type": "end"}))
         except ConnectionClosed:
             return  # the receiver says why
@@ -219,6 +233,8 @@ class LiveCall:
                 transcript = _transcript(self.client_id, message)
                 if transcript is not None:
                     self._said.put(transcript)
+            if not self._all_sent:  # a good end, but the server's: it stops, for one
+                self._error = self._error or _ended(self._server.address, self._socket)
         except ConnectionClosed as closed:
             self._error = self._error or _why(self._server.address, closed)
         finally:
@@ -244,3 +260,9 @@ def _why(address: str, closed: Any) -> AiiError:
         return ServiceError(f"the connection to {address} broke off")
     said = f"{address} ended the connection: {received.reason or f'code {received.code}'}"
     return InputError(said) if received.code == 1008 else ServiceError(said)
+
+
+def _ended(address: str, connection: Any) -> ServiceError:
+    """The server closed in good order, but before the audio was over."""
+    why = connection.close_reason or f"code {connection.close_code}"
+    return ServiceError(f"{address} ended the connection before the audio was over: {why}")

@@ -126,10 +126,24 @@ def test_a_server_that_hangs_up_says_why() -> None:
     assert str(over.error).endswith("ended the connection: too many sessions")
 
 
+@pytest.mark.parametrize(
+    "code, reason, said",
+    [(1001, "the server is stopping", "the server is stopping"), (1000, "", "code 1000")],
+)
+def test_a_server_that_ends_in_good_order_before_the_audio_is_over(code, reason, said) -> None:
+    """What was said after that is lost, which nobody would notice otherwise."""
+    with Endpoint(hang_up=(code, reason)) as endpoint:
+        _, over = talk(Server(endpoint.address), Blocks(ramp(10), endless=True))
+    assert isinstance(over.error, ServiceError)
+    assert str(over.error).endswith(f"ended the connection before the audio was over: {said}")
+
+
 def test_a_token() -> None:
     with Endpoint(token="secret") as endpoint:
         with pytest.raises(InputError, match=r"wants its token: give --token or set AII_TOKEN"):
             talk(Server(endpoint.address), Blocks())
+        with pytest.raises(InputError, match=r"does not take this token: give --token"):
+            talk(Server(endpoint.address, token="wrong"), Blocks())
         _, over = talk(Server(endpoint.address, token="secret"), Blocks(ramp(100)))
     assert over.error is None
 
@@ -172,10 +186,24 @@ def test_a_server_of_another_kind() -> None:
 
 
 def test_tls_that_is_none() -> None:
-    with Endpoint() as endpoint:
-        server = Server(endpoint.address.replace("http:", "https:"))
-        with pytest.raises(AiiError, match=r"TLS|cannot connect"):
-            server.connect("desk")
+    """A server of HTTP answers in plain text, or hangs up."""
+    for answer, said in (
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"speak TLS; .* http://"),
+        (b"", "TLS"),
+    ):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def refuse(listener=listener, answer=answer) -> None:
+                with listener.accept()[0] as client:
+                    client.recv(1000)
+                    client.sendall(answer)
+
+            thread = threading.Thread(target=refuse)
+            thread.start()
+            server = Server(f"https://127.0.0.1:{listener.getsockname()[1]}", timeout=WAIT)
+            with pytest.raises(AiiError, match=said):
+                server.connect("desk")
+            thread.join(WAIT)
 
 
 def test_certificates_that_are_not_there() -> None:
@@ -193,6 +221,12 @@ def test_certificates_that_are_not_there() -> None:
 )
 def test_addresses(address: str, url: str) -> None:
     assert Server(address).url("a b:mic") == url
+
+
+@pytest.mark.parametrize("timeout", [0.0, -3.0, float("inf"), float("nan")])
+def test_what_is_no_time(timeout: float) -> None:
+    with pytest.raises(InputError, match="wanted are seconds above 0"):
+        Server(timeout=timeout)
 
 
 @pytest.mark.parametrize("address", ["localhost:8000", "ftp://host", "http://", ""])

@@ -6,6 +6,8 @@ that uvicorn is pointed at all come here.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import gc
 import itertools
@@ -130,6 +132,7 @@ def _models(config: ServerConfig, settings: CallSettings) -> Models:
             return replace(kept, sessions=sessions(name, kept.sessions.vocabulary, language))
         model = _model(name, config)
         made = sessions(name, vocabulary_of(model), language)
+        _give_back()  # what only its loading needed
         return Loaded(name, _engine(config, model), made, _about(model))
 
     language = None if config.language is None else language_code(config.language)
@@ -172,12 +175,15 @@ def _engine(config: ServerConfig, model: Whisper) -> LocalEngine:
 
 
 def _give_back() -> None:
-    """A model has gone: let the device have its memory."""
+    """Let the device and the system have the memory of what has gone."""
     import torch
 
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    # The C library keeps what was freed for later, hundreds of megabytes of weights too.
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _framing(config: ServerConfig, name: str) -> Callable[[], Framing]:

@@ -19,7 +19,12 @@ _ORIGIN = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^/\s:\[\]*@?#]+)(:\d{1,5})?
 
 def _switch(text: str) -> bool | None:
     """true, false, or auto (None)."""
-    return None if text.lower() == "auto" else truth(text)
+    if text.lower() == "auto":
+        return None
+    try:
+        return truth(text)
+    except ValueError:
+        raise ValueError("wanted is true, false or auto") from None
 
 
 def _port(text: str) -> int | str:
