@@ -178,12 +178,9 @@ class _Run:
         self._attended = attended
         self._frames = frames
         self._most = min(stop.max_tokens, task.n_ctx - len(task.initial))
-        eot = task.tokenizer.eot
-        if task.options.beam_size is None:
-            self._search: RowSearch | BeamSearch = RowSearch(1, group=1, eot=eot, temperature=0.0)
-        else:
-            patience = task.options.patience
-            self._search = BeamSearch(1, size=task.group, eot=eot, patience=patience)
+        search = task.search()
+        assert isinstance(search, RowSearch | BeamSearch)
+        self._search = search
         self._trails: list[tuple[Token, ...]] = [()] * task.group
         self._ended: dict[tuple[int, ...], tuple[Token, ...]] = {}
         self._filters = [*task.filters, _never(task)]

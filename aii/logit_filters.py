@@ -36,20 +36,32 @@ class Constraint(Protocol):
 class Constrain:
     """Keep a transcript to what a :class:`Constraint` allows.
 
+    What is left keeps the log-probability that it has in the open vocabulary, so that a search can
+    tell what the network would have said anyway from what it was forced to: renewed sums would give
+    the only way on a probability of 1, however unlikely it was, and prefer the ways with the fewest
+    choices.
+
     Args:
         constraint: the rule.
         eot: the token that ends a transcript; all before it are text.
         end: tokens from here on (timestamps) are not its business.
+        before: tokens with which the transcript begins, before those that are sampled.
     """
 
-    def __init__(self, constraint: Constraint, eot: int, end: int) -> None:
+    def __init__(
+        self, constraint: Constraint, eot: int, end: int, before: Sequence[int] = ()
+    ) -> None:
         self._constraint = constraint
         self._eot = eot
         self._end = end
+        self._before = [token for token in before if token < eot]
 
     def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
-        for row, tokens in enumerate(sampled):
-            allowed = self._constraint.allowed([t for t in tokens if t < self._eot])
+        # All rows are asked for first: a constraint that raises has changed nothing.
+        texts = ([*self._before, *(t for t in row if t < self._eot)] for row in sampled)
+        rows = [self._constraint.allowed(text) for text in texts]
+        logits -= logits.logsumexp(dim=-1, keepdim=True)
+        for row, allowed in enumerate(rows):
             if allowed is None:
                 continue
             ids = torch.tensor(sorted(allowed), dtype=torch.long, device=logits.device)

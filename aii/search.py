@@ -167,12 +167,23 @@ class BeamSearch:
         size: open beams per audio.
         eot: the token that ends a transcript.
         patience: an audio is done when it has ``round(size * patience)`` finished beams.
+        weighed: the logits are log-probabilities already, of which rules have taken some away
+            (:class:`aii.logit_filters.Constrain`); what they have taken counts against a beam.
 
     Raises:
         InputError: ``size`` and ``patience`` give no beam at all.
     """
 
-    def __init__(self, audios: int, *, size: int, eot: int, patience: float | None) -> None:
+    def __init__(
+        self,
+        audios: int,
+        *,
+        size: int,
+        eot: int,
+        patience: float | None,
+        weighed: bool = False,
+    ) -> None:
+        self._weighed = weighed
         self._wanted = round(size * (patience or 1.0))
         if size < 1 or self._wanted < 1:
             raise InputError(f"beam_size {size} with patience {patience} leaves no beam")
@@ -204,7 +215,7 @@ class BeamSearch:
 
     def choose(self, logits: Tensor) -> tuple[list[int], list[int] | None]:
         """Grow every beam, keep the best; return their tokens and the rows they continue."""
-        logprobs = logits.log_softmax(dim=-1)
+        logprobs = logits if self._weighed else logits.log_softmax(dim=-1)
         best, tokens = logprobs.topk(self._size + 1, dim=-1)
         # Summed in float32, as openai-whisper does: candidates can be that close.
         sums = torch.tensor([total for beams in self._audios for total in beams.sums])

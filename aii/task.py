@@ -65,6 +65,8 @@ class Task:
         self.n_ctx = model.dims.n_text_ctx
         self.group = options.beam_size or options.best_of or 1
         self.sample_len = options.sample_len or self.n_ctx // 2
+        room = max(self.n_ctx // 2 - self.sample_len, 0)
+        self._prefix = self.encode(options.prefix or [])[-room:]  # no room known: all of it
         self.initial = self._initial_tokens()
         if len(self.initial) > self.n_ctx:
             raise InputError(
@@ -93,9 +95,7 @@ class Task:
             if options.without_timestamps
             else tokenizer.sot_sequence
         )
-        if options.prefix:
-            room = max(self.n_ctx // 2 - self.sample_len, 0)
-            tokens += self.encode(options.prefix)[-room:]  # no room known: all of it
+        tokens += self._prefix
         if options.prompt:
             kept = self.encode(options.prompt)[-(self.n_ctx // 2 - 1) :]
             tokens = [tokenizer.sot_prev, *kept, *tokens]
@@ -124,13 +124,20 @@ class Task:
             timestamps=not options.without_timestamps,
             latest_first=round(latest / step) if latest else None,
             constraint=options.constraint,
+            before=tuple(self._prefix) if options.constraint is not None else (),
         )
 
     def search(self, audios: int = 1) -> Search:
         """A fresh search for ``audios`` audios."""
         options, eot = self.options, self.tokenizer.eot
         if options.beam_size is not None:
-            return BeamSearch(audios, size=self.group, eot=eot, patience=options.patience)
+            return BeamSearch(
+                audios,
+                size=self.group,
+                eot=eot,
+                patience=options.patience,
+                weighed=options.constraint is not None,
+            )
         return RowSearch(
             audios * self.group,
             group=self.group,
@@ -158,6 +165,7 @@ class _Rules:
     timestamps: bool
     latest_first: int | None
     constraint: Constraint | None
+    before: tuple[int, ...] = ()  # what the constraint is to know of besides what is sampled
 
 
 def _numbers(tokens: str | Sequence[int] | None) -> tuple[int, ...]:
@@ -186,7 +194,7 @@ def _new_filters(tokenizer: Tokenizer, rules: _Rules) -> tuple[Filter, ...]:
         filters.append(SuppressTokens(_suppressed(tokenizer, rules)))
     if rules.constraint is not None:
         end = tokenizer.timestamp_begin if rules.timestamps else rules.n_vocab
-        filters.append(Constrain(rules.constraint, tokenizer.eot, end))
+        filters.append(Constrain(rules.constraint, tokenizer.eot, end, rules.before))
     if rules.timestamps:
         filters.append(
             TimestampRules(

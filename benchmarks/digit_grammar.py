@@ -3,13 +3,15 @@
     python -m benchmarks.digit_grammar [--model embedded] [--strings 200] [--quick]
 
 Strings of real, single spoken digits (Free Spoken Digit Dataset, one speaker who is in no training
-data) go through the telephone's band with pink noise and are decoded in four ways:
+data) go through the telephone's band, some with mu-law or pink noise, and are decoded in five ways:
 
 * ``open``: as the server decodes a final, with the open vocabulary;
 * ``question``: as it decodes the answer to "digits, at most 4" (``aii.streaming.collect``);
 * ``question, no grammar``: likewise, but with the open vocabulary: what the grammar alone is worth
   is the difference to this;
-* ``question, count known``: the grammar allows no more digits than were said.
+* ``question, count known``: the grammar allows no more digits than were said;
+* ``question, greedy with times``: likewise, but with timestamps and the likeliest token at each
+  step, as ``open`` does it.
 
 Errors are counted on digits, so that "4" and "four" are the same word.
 """
@@ -29,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from aii.audio.pcm import float_to_ulaw, ulaw_to_float
 from aii.audio.resampler import Resampler
 from aii.checkpoints import load_model
 from aii.engine.hearing import hear
@@ -42,10 +45,22 @@ from benchmarks.common import note, result
 
 RECORDINGS = "fsdd_5speakers.tar.gz"
 SPEAKER = "jackson"
-LEVELS = (None, 10.0, 5.0, 0.0)
+CONDITIONS: dict[str, float | None] = {
+    "no noise": None,
+    "mu-law": None,
+    "10 dB": 10.0,
+    "5 dB": 5.0,
+    "0 dB": 0.0,
+}
 """Decibels of the speech above the noise; None is no noise."""
 
-WAYS = ("open", "question, no grammar", "question", "question, count known")
+WAYS = (
+    "open",
+    "question, no grammar",
+    "question",
+    "question, count known",
+    "question, greedy with times",
+)
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -105,6 +120,20 @@ def telephone(samples: np.ndarray, level: float | None, rng: np.random.Generator
     return (made / max(1.0, float(np.abs(made).max()))).astype(np.float32)
 
 
+def mu_law(samples: np.ndarray) -> np.ndarray:
+    """Samples at 16 kHz as a line with 8 kHz and G.711 mu-law leaves them."""
+    down, up = Resampler(SAMPLE_RATE, 8000), Resampler(8000, SAMPLE_RATE)
+    narrow = np.concatenate([down.feed(samples), down.flush()])
+    narrow = ulaw_to_float(float_to_ulaw(narrow))
+    return np.concatenate([up.feed(narrow), up.flush()])
+
+
+def line(samples: np.ndarray, condition: str, rng: np.random.Generator) -> np.ndarray:
+    """Samples at 16 kHz as they come out of a line in one of ``CONDITIONS``."""
+    heard = telephone(samples, CONDITIONS[condition], rng)
+    return mu_law(heard) if condition == "mu-law" else heard
+
+
 def pink(samples: int, rng: np.random.Generator) -> np.ndarray:
     """Noise of unit power whose power falls as 1 / frequency."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
@@ -133,9 +162,12 @@ def transcript(model: Any, samples: np.ndarray, way: str, most: int, count: int)
         question = Question(Grammar.digits(1, count if way.endswith("known") else most))
         vocabulary = Vocabulary(model.is_multilingual, model.num_languages)
         request = Collector(question, 0.0, vocabulary, voiced=True).constrain(request)
+    options = dict(request.options)
     if way.endswith("no grammar"):
-        options = {k: v for k, v in request.options.items() if k != "constraint"}
-        request = replace(request, options=options)
+        del options["constraint"]
+    if way.endswith("greedy with times"):
+        options |= {"beam_size": None, "without_timestamps": False}
+    request = replace(request, options=options)
     return "".join(segment.text for segment in hear(model, request, defaults)["segments"])
 
 
@@ -151,22 +183,21 @@ def measure(model: Any, clips: list[tuple[np.ndarray, str]], most: int) -> dict[
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print one line per level of noise and way to decode."""
+    """Print one line per condition and way to decode."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--strings", type=int, default=200, help="of each kind")
     parser.add_argument("--most", type=int, default=4, help="digits in a string")
     parser.add_argument("--speaker", default=SPEAKER)
-    parser.add_argument("--quick", action="store_true", help="few strings, one level of noise")
+    parser.add_argument("--quick", action="store_true", help="few strings, one condition")
     args = parser.parse_args(argv)
     folder = Path(os.environ.get("AII_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     model = load_model(args.model, device="cpu")
     count = 3 if args.quick else args.strings
     clips = strings(digits(folder, args.speaker), count, args.most, seed=7)
-    for level in LEVELS[2:3] if args.quick else LEVELS:
+    for name in ["5 dB"] if args.quick else CONDITIONS:
         rng = np.random.default_rng(11)
-        noisy = [(telephone(samples, level, rng), said) for samples, said in clips]
-        name = "no noise" if level is None else f"{level:g} dB"
+        noisy = [(line(samples, name, rng), said) for samples, said in clips]
         rates: dict[str, float] = {}
         for way, pairs in measure(model, noisy, args.most).items():
             errors = total_word_errors(pairs)

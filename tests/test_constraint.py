@@ -117,3 +117,25 @@ def test_a_network_of_random_weights_says_what_it_may(tiny_model, beams, timesta
         )  # fmt: skip
         result = decode(tiny_model, mel, options)
         assert result.text == "" or grammar.read(result.text) is not None, result.text
+
+
+@pytest.mark.parametrize("beams", [None, 3])
+def test_the_grammar_counts_what_a_transcript_begins_with(tiny_model, beams):
+    """What an update of a call has said already stands before what the next one may say."""
+    import torch
+
+    from aii.decoding import DecodingOptions, decode
+
+    mel = torch.randn(80, 3000, generator=torch.Generator().manual_seed(5))
+    cases = [(Grammar.digits(1, 2), " four two"), (Grammar.words(["new york", "yes"]), " new york")]
+    for grammar, begun in cases:
+        tokens = TOKENIZER.encode(begun)
+        for count in range(1, len(tokens) + 1):
+            options = DecodingOptions(
+                language="en", fp16=False, beam_size=beams, without_timestamps=True,
+                constraint=GrammarConstraint(grammar), prefix=tokens[:count], sample_len=20,
+            )  # fmt: skip
+            whole = TOKENIZER.decode([*tokens[:count], *decode(tiny_model, mel, options).tokens])
+            heard = grammar.read(whole)
+            assert heard is not None, whole
+            assert grammar.phrases == () or whole.strip(" .,!?").lower() in grammar.phrases, whole

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from aii.logit_filters import SuppressBlank, SuppressTokens, TimestampRules
+from aii.logit_filters import Constrain, SuppressBlank, SuppressTokens, TimestampRules
 
 TEXT, EOT, NO_TIMES, BEGIN, SIZE = range(10), 10, 15, 20, 30
 
@@ -73,3 +73,30 @@ def test_blank_and_listed() -> None:
     assert allowed(blank, []) == set(range(SIZE)) - {7, EOT}
     assert allowed(blank, [1]) == set(range(SIZE))
     assert allowed(SuppressTokens([4, 4, 9]), [1]) == set(range(SIZE)) - {4, 9}
+
+
+class Only:
+    """Allows some tokens behind a text that is not too long; any at first."""
+
+    def allowed(self, text):
+        if len(text) > 2:
+            raise ValueError("too long")
+        return {4, EOT} if text else None
+
+
+def test_what_a_constraint_leaves_is_as_likely_as_before() -> None:
+    logits = torch.randn(2, SIZE, generator=torch.Generator().manual_seed(1))
+    before = logits.log_softmax(dim=-1)
+    Constrain(Only(), EOT, BEGIN)(logits, [[], [BEGIN + 2, 1]])
+    assert torch.allclose(logits[0], before[0], atol=1e-6)
+    kept = [4, EOT, *TIMES]  # which it is not asked about
+    assert torch.allclose(logits[1, kept], before[1, kept], atol=1e-6)
+    assert set(torch.isfinite(logits[1]).nonzero().flatten().tolist()) == set(kept)
+
+
+def test_a_constraint_that_fails_has_changed_nothing() -> None:
+    """The others of its pass are ruled again after that."""
+    logits = torch.zeros(2, SIZE)
+    with pytest.raises(ValueError, match="too long"):
+        Constrain(Only(), EOT, BEGIN)(logits, [[1], [1, 1, 1]])
+    assert torch.equal(logits, torch.zeros(2, SIZE))

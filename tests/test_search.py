@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from aii.logit_filters import Constrain
 from aii.search import BeamSearch, Candidate, RowSearch, best_candidate, likeliest
 
 EOT = 3
@@ -16,6 +17,30 @@ EOT = 3
 def logits(*rows: list[float]) -> torch.Tensor:
     """Rows of probabilities as logits."""
     return torch.tensor(rows).log()
+
+
+class Paths:
+    """Allows 0 or 1, then the end."""
+
+    def allowed(self, text: list[int]) -> set[int]:
+        return {EOT} if text else {0, 1}
+
+
+@pytest.mark.parametrize("weighed, best", [(True, (1,)), (False, (0,))])
+def test_what_a_constraint_forces_counts_against_a_beam(weighed: bool, best: tuple[int]) -> None:
+    """Behind 0 the network would go on; that the end is the only way does not make it likely."""
+    odds = {(): [0.5, 0.4, 0.05, 0.05], (0,): [0.1, 0.1, 0.79, 0.01], (1,): [0.0, 0.1, 0.1, 0.8]}
+    search = BeamSearch(1, size=2, eot=EOT, patience=None, weighed=weighed)
+    constrain = Constrain(Paths(), EOT, 4)
+    while not search.done:
+        rows = logits(*(odds[tuple(tokens)] for tokens in search.sampled))
+        constrain(rows, search.sampled)
+        search.choose(rows)
+    (found,) = search.candidates()
+    chosen = best_candidate(found, 0.0)
+    assert chosen.tokens == best
+    if weighed:
+        assert chosen.logprob == pytest.approx(math.log(0.4 * 0.8), abs=1e-6)
 
 
 def test_greedy_rows_end_on_their_own() -> None:

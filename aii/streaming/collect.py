@@ -168,6 +168,7 @@ class Collector:
             "initial_prompt": "",
             "temperatures": (0.0,),
             "beam_size": BEAMS,
+            "length_penalty": 0.0,  # the likeliest answer, however long
             "without_timestamps": True,  # in noise, they end an answer before it began
             "word_timestamps": True,
             # Within a grammar nearly every text is likely, so it says nothing against silence.

@@ -45,6 +45,7 @@ def test_only_what_is_said_after_the_question_is_decoded_in_its_grammar():
     last = caller.requests[-1]
     assert last.options["constraint"] == GrammarConstraint(DIGITS)
     assert last.options["initial_prompt"] == ""
+    assert last.options["length_penalty"] == 0.0  # a long answer is no likelier for its length
     assert last.prompt == ()
     caller.hears(said(5, 5, 5, seconds=4))
     assert "constraint" not in caller.requests[-1].options  # the question is answered
