@@ -151,7 +151,8 @@ class UpdatePolicy(ABC):
 
     def stop(self, audio: CallAudio, position: int, reason: str) -> None:
         """Commit everything up to ``position``."""
-        self._stops.append((position, reason))
+        if not self._stops or self._stops[-1][0] != position:  # twice in a row is once
+            self._stops.append((position, reason))
         if self._asked is None and self._failed is None:
             self._pass_stops(audio)
 

@@ -132,7 +132,7 @@ class Utterances:
             return
         if utterance is self._now:
             self._policy.stop(self._audio, self._audio.buffer.end, "flush")
-        else:
+        elif self._audio.buffer.end not in utterance.flushes[-1:]:
             utterance.flushes.append(self._audio.buffer.end)
 
     def _enter(self, utterance: _Utterance) -> list[Event]:

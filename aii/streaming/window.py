@@ -203,7 +203,8 @@ class WindowPolicy:
 
     def stop(self, audio: CallAudio, position: int, reason: str) -> None:
         """Everything up to ``position`` becomes final, by as many windows as it takes."""
-        self._stops.append((position, reason))
+        if not self._stops or self._stops[-1][0] != position:  # twice in a row is once
+            self._stops.append((position, reason))
         if self._asked is None and self._failed is None:
             self._pass_stops(audio)
 
