@@ -47,7 +47,7 @@ class Call:
 
     def end(self) -> None:
         self._give(None)
-        self._thread.join(60)
+        self._thread.join(150)
         assert not self._thread.is_alive()
 
     def _give(self, piece: bytes | None) -> None:

@@ -90,7 +90,7 @@ def test_sample_call_can_be_made_again(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         command = [sys.executable, script, "--output", str(tmp_path / folder)]
         environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-        subprocess.run(command, check=True, capture_output=True, timeout=120, env=environment)
+        subprocess.run(command, check=True, capture_output=True, timeout=200, env=environment)
     for name in ("sample_call.slin", "sample_call.wav", "sample_call.txt"):
         made = (tmp_path / "a" / name).read_bytes()
         assert made == (tmp_path / "b" / name).read_bytes()

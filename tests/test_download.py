@@ -257,7 +257,7 @@ def test_two_processes_fetch_once(server: tuple[str, Script], tmp_path: Path) ->
     for process in pair:
         process.start()
     for process in pair:
-        process.join(60)
+        process.join(200)
         assert process.exitcode == 0
     assert Path(target).read_bytes() == BODY
     assert len(script.seen) == 1

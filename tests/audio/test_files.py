@@ -198,7 +198,7 @@ def test_any_format_and_names_that_look_like_something_else(save, tmp_path):
     for name in ("a.flac", "-i", "pipe:1", "concat:x|y"):
         target = tmp_path / name
         command = ["ffmpeg", "-v", "error", "-i", str(plain), "-f", "flac", f"file:{target}"]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=200)
         np.testing.assert_array_equal(load_audio(target), slin_to_float(SLIN))
 
 

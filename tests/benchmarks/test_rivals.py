@@ -103,7 +103,7 @@ def test_the_locked_server_transcribes_at_its_marks():
 
     server = Server(transcribe)
     threading.Thread(target=server.serve, daemon=True).start()
-    with socket.create_connection(server.address, timeout=20) as client:
+    with socket.create_connection(server.address, timeout=100) as client:
         client.sendall(b"call-1\r\n")
         answers = client.makefile("rb")
         got = []

@@ -16,7 +16,7 @@ from aii.errors import ConfigError, DownloadError
 
 def aii(*args: str, **more: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "aii", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_help_names_every_command_and_loads_no_torch() -> None:
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=200, check=True
     )
     for name in cli.COMMANDS:
         assert f"\n    {name}" in done.stdout
@@ -123,7 +123,7 @@ def test_a_reader_that_has_seen_enough() -> None:
     """``aii models | true``: no traceback, whether or not the pipe broke in time."""
     script = f"{sys.executable} -m aii models list | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True
+        ["bash", "-c", script], capture_output=True, text=True, timeout=200, check=True
     )
     assert done.stdout.strip() in {"0", "1"}
     assert done.stderr == ""

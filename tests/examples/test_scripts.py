@@ -54,13 +54,13 @@ def test_a_hangup_while_a_recording_is_heard_leaves_the_text(tmp_path) -> None:
     recording = tmp_path / "r.wav"
     recording.write_bytes(wav())
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(60)
+        server.settimeout(100)
         asterisk = Asterisk("aii-agi.py", str(recording), "127.0.0.1", str(server.getsockname()[1]))
         runner = threading.Thread(target=asterisk.run)
         runner.start()
         connection, _ = server.accept()
         with connection:
-            connection.settimeout(60)
+            connection.settimeout(100)
             while connection.recv(65_536):
                 pass
             asterisk.process.send_signal(signal.SIGHUP)
@@ -125,7 +125,7 @@ def test_pipes(rig, tmp_path) -> None:
         ["sh", str(script), str(recording), host, str(port)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr

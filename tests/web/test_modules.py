@@ -36,7 +36,7 @@ def node() -> str:
 def test_the_modules_pass_their_own_tests(node: str) -> None:
     files = sorted(str(path) for path in HERE.glob("*.test.mjs"))
     done = subprocess.run(
-        [node, "--test", *files], capture_output=True, text=True, check=False, timeout=120
+        [node, "--test", *files], capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stdout
     counted = re.search(r"^\S+ pass (\d+)$", done.stdout, re.MULTILINE)
@@ -62,7 +62,7 @@ def test_twins(node: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=200,
     )
     answer = json.loads(done.stdout)
     for (rate, samples), ours in zip(sounds.items(), answer["resample"], strict=True):
