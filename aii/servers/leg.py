@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 Later = Callable[[Callable[[], None], bool], None]
 """Have the call's thread do something; True: soon, False: when it is next awake."""
 
+LEFT = "left"
+"""Reason of an end after which nobody wants to know the rest."""
+
 VOICE_POLL = 0.05
 """Seconds after which a call looks for what the voice detector has said."""
 
@@ -120,7 +123,8 @@ class Leg:
         self._services.engine.cancel(session.call_id)
         events = session.abort(reason)
         lost = session.counters.lost / SAMPLE_RATE
-        log.error("%s: %.1f s of audio are not decoded: %s", self.name, lost, reason)
+        level = logging.INFO if reason == LEFT else logging.ERROR
+        log.log(level, "%s: %.1f s of audio are not decoded: %s", self.name, lost, reason)
         self._emit(events)
 
     @property

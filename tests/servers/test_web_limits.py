@@ -218,7 +218,9 @@ def test_a_body_that_is_too_big_is_refused():
         for headers in ({"Content_Type": "multipart/form-data; boundary=b"}, {}):
             answer = rig.ask("POST", "/v1/audio/transcriptions", big, **headers)
             assert answer.status == 413
-            assert "larger than" in json.loads(answer.content)["error"]["message"]
+            error = json.loads(answer.content)["error"]
+            assert "larger than" in error["message"]
+            assert error["param"] == "file"
         answer = rig.ask("POST", "/config", b"x" * 2_000_000)
         assert answer.status in (200, 413)  # it needs no body, and may not wait for this one
         part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + big

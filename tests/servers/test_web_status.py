@@ -37,6 +37,20 @@ def test_health(rig):
         rig.web.stopping = False
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/health/live", "/calls", "/web/base.css"])
+def test_head_is_get_without_the_body(rig, path):
+    full, head = rig.ask("GET", path), rig.ask("HEAD", path)
+    assert (head.status, head.content) == (200, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == full.headers[name]
+    assert full.content
+
+
+def test_head_elsewhere(rig):
+    assert rig.ask("HEAD", "/nowhere").status == 404
+    assert rig.ask("HEAD", "/events").status == 405  # the answer to GET does not end
+
+
 def test_load(rig):
     found = rig.get("/load")
     assert (found["model"], found["device"], found["version"]) == ("fake", "none", "9")
@@ -61,6 +75,10 @@ def test_metrics(rig):
     assert float(values["aii_queue"]) == 0
     assert float(values["process_resident_memory_bytes"]) > 1e7
     assert float(values['aii_http_requests_total{route="/metrics",status="200"}']) >= 1
+    before = float(values.get('aii_http_requests_total{route="/load",status="200"}', 0))
+    rig.ask("HEAD", "/load")
+    text = rig.ask("GET", "/metrics").content.decode()
+    assert f'aii_http_requests_total{{route="/load",status="200"}} {before + 1}' in text
     assert "first" not in text  # no call's id is a label
 
 

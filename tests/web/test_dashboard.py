@@ -229,6 +229,24 @@ def check_search(page: Browser) -> None:
     page.wait(lambda: "call-live" in page.text("#list"), "all calls again")
 
 
+def test_the_tile_of_open_calls_goes_with_the_list(dashboard: Browser, server: LiveServer) -> None:
+    """The machine's load comes every two seconds, the list at once; here no load comes at all."""
+    page = dashboard
+    page.wait(lambda: re.match(r"0\s+of \d+", page.text("#tile-calls dd")), "the first load")
+    page.run(
+        "const real = window.fetch; window.fetch = (url, options) => "
+        "String(url).endsWith('/load') ? new Promise(() => {}) : real(url, options)"
+    )
+    call = Call(server, "call-counted")
+    try:
+        call.send((0, 1.2))
+        page.wait(lambda: page.all('#list [data-name="call-counted"]'), "the call")
+        assert re.match(r"1\s+of \d+", page.text("#tile-calls dd"))
+    finally:
+        call.end()
+    page.wait(lambda: re.match(r"0\s+of \d+", page.text("#tile-calls dd")), "its end")
+
+
 def test_a_click_in_the_list_while_words_come(dashboard: Browser, server: LiveServer) -> None:
     """The button that is pressed is still there when it is let go."""
     page = dashboard

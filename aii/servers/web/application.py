@@ -21,6 +21,9 @@ from aii.servers.web.state import Web
 
 log = logging.getLogger(__name__)
 
+ENDLESS = ("/events",)
+"""Answers that go on until the client leaves."""
+
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
 
@@ -47,6 +50,7 @@ def create_app(web: Web, *, version: str = "0", lifespan: Lifespan | None = None
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _mistake)
+    app.add_middleware(_Head)
     app.add_middleware(_Counted, web=web)
     app.add_middleware(Bodies, uploads=config.max_upload_bytes, refused=web.refused)
     app.add_middleware(
@@ -58,6 +62,32 @@ def create_app(web: Web, *, version: str = "0", lifespan: Lifespan | None = None
         refused=web.refused,
     )
     return app
+
+
+class _Head:
+    """Answers HEAD as GET, without the body: who watches over a server often asks so.
+
+    Not where the answer never ends.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"] in ENDLESS:
+            await self._app(scope, receive, send)
+            return
+
+        inner = {**scope, "method": "GET"}
+
+        async def bare(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            elif "route" in inner:
+                scope["route"] = inner["route"]  # for those who count outside
+            await send(message)
+
+        await self._app(inner, receive, bare)
 
 
 class _Counted:

@@ -46,12 +46,13 @@ class Bodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._uploads + FORM if scope["path"].startswith(RECORDINGS) else SMALL
+        recording = scope["path"].startswith(RECORDINGS)
+        most, param = (self._uploads + FORM, "file") if recording else (SMALL, None)
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > most:
             await _drain(receive)
-            await self._refuse(send, most)
+            await self._refuse(send, most, param)
             return
         came, begun, over = 0, False, False
 
@@ -63,7 +64,7 @@ class Bodies:
                 over = True
                 if not begun:
                     await _drain(receive)
-                    await self._refuse(send, most)
+                    await self._refuse(send, most, param)
                 raise _TooBig
             return message
 
@@ -76,10 +77,10 @@ class Bodies:
         with contextlib.suppress(_TooBig):
             await self._app(scope, counted, sending)
 
-    async def _refuse(self, send: Any, most: int) -> None:
+    async def _refuse(self, send: Any, most: int, param: str | None) -> None:
         self._refused("body size")
         line = f"the body is larger than {most} bytes; send less at once"
-        error = {"message": line, "type": "invalid_request_error", "param": None, "code": None}
+        error = {"message": line, "type": "invalid_request_error", "param": param, "code": None}
         body = json.dumps({"error": error}).encode()
         headers = [
             (b"content-type", b"application/json"),

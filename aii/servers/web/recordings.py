@@ -20,7 +20,7 @@ from aii.audio.pcm import float_to_slin
 from aii.errors import ServiceError
 from aii.protocols.frames import Audio, CallId, Format, Hangup
 from aii.servers.call import Call
-from aii.servers.leg import Manner
+from aii.servers.leg import LEFT, Manner
 from aii.servers.web.state import Web
 from aii.streaming.events import Event, Final
 from aii.streaming.settings import CallSettings
@@ -139,7 +139,7 @@ class Recording:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
 
-    def leave(self, reason: str = "left") -> None:
+    def leave(self, reason: str = LEFT) -> None:
         """Nobody wants the rest; or there is none."""
         if not self._call.finished:
             self._call.give_up(reason)

@@ -202,6 +202,7 @@ def _wanted(web: Web, fields: dict[str, Any]) -> Wanted:
         raise RequestError("a stream has response_format json or text", "response_format")
     if not 0 <= fields["temperature"] <= 1:
         raise RequestError("temperature is a number from 0 to 1", "temperature")
+    _check_language(web, fields["language"])
     settings = settings_of(
         web,
         language=fields["language"],
@@ -223,6 +224,13 @@ def _check_model(web: Web, name: str) -> None:
             404,
             "model_not_found",
         )
+
+
+def _check_language(web: Web, language: str | None) -> None:
+    try:
+        web.models.current.sessions.vocabulary.language(language or None)
+    except InputError as error:
+        raise RequestError(str(error), "language") from None
 
 
 async def _read(web: Web, file: UploadFile) -> np.ndarray:

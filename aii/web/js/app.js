@@ -1,7 +1,7 @@
 // Puts the page together: what the server says goes to the views, what the user does to the server.
 
 import { getJson } from "./api.js";
-import { conversations, emptyState, reduce } from "./calls.js";
+import { conversations, emptyState, openCalls, reduce } from "./calls.js";
 import { byId, el, icon, onNextFrame, setText } from "./dom.js";
 import { follow } from "./feed.js";
 import { ListView } from "./view-list.js";
@@ -14,6 +14,7 @@ let state = emptyState();
 let chosen = null; // name of the call shown
 let byHand = false; // it was chosen by the user, so it stays
 let known = false; // the server's list has come
+let live = false; // and is kept up to date
 let lostAt = 0; // when the next attempt to connect is due
 let ticking = 0; // the timer that counts down to it
 
@@ -66,6 +67,7 @@ const draw = onNextFrame(() => {
   }
   const shown = all.find((conv) => conv.name === chosen) ?? null;
   list.update(state, shown?.name ?? null, known);
+  machine.listed(known && live ? openCalls(state) : null);
   transcript.update(shown, list.terms);
   if (!shown) byId("detail").replaceChildren(nothingYet());
   byId("view-calls").classList.toggle("chosen", narrow.matches && (shown !== null || (known && all.length === 0)));
@@ -111,6 +113,10 @@ async function complete(conv) {
 }
 
 function connection({ state: now, seconds, message, attempt }) {
+  if (live !== (now === "live")) {
+    live = now === "live";
+    draw();
+  }
   const words = { connecting: "Connecting", live: "Live", lost: "Offline", denied: "No access" };
   byId("link").dataset.state = now;
   setText(byId("link").querySelector("span"), words[now]);

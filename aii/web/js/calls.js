@@ -128,6 +128,11 @@ function trim(calls) {
   return calls;
 }
 
+/** How many calls are open, each leg by itself, as the server counts them. */
+export function openCalls(state) {
+  return [...state.calls.values()].filter((call) => call.ended === null).length;
+}
+
 /** Calls put together by name, live ones first, then the latest. */
 export function conversations(state) {
   const byName = new Map();

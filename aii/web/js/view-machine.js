@@ -15,6 +15,8 @@ export class MachineView {
     this.onError = onError;
     this.history = [];
     this.timer = 0;
+    this.open = null; // calls, where somebody knows better than the last answer
+    this.load = null;
     document.addEventListener("visibilitychange", () => !document.hidden && this.ask());
     this.ask();
   }
@@ -35,6 +37,19 @@ export class MachineView {
     if (!document.hidden && !denied) this.timer = setTimeout(() => this.ask(), EVERY);
   }
 
+  /** Open calls as the page's list has them, which is there before the next answer; null: unknown. */
+  listed(open) {
+    if (open === this.open) return;
+    this.open = open;
+    if (this.load) this.calls();
+  }
+
+  calls() {
+    const { calls = null, max_calls: most = 0 } = this.load;
+    const open = this.open ?? calls;
+    tile("calls", String(open ?? "–"), most ? `of ${most}` : "", most && open >= most ? "bad" : "");
+  }
+
   show(load) {
     delete byId("machine").dataset.stale;
     const { p50, p95 } = load.latency ?? {};
@@ -45,7 +60,8 @@ export class MachineView {
     sparkline(byId("tile-latency").querySelector("svg"), this.history, Math.max(goal ?? 0, ...this.history) || 1);
     const within = load.within ?? null;
     tile("within", within === null ? "–" : percent(within), load.skipped ? `${load.skipped} skipped` : "none skipped", within !== null && within < 0.9 ? "bad" : "");
-    tile("calls", String(load.calls ?? "–"), load.max_calls ? `of ${load.max_calls}` : "", load.calls >= load.max_calls ? "bad" : "");
+    this.load = load;
+    this.calls();
     tile("queue", String(load.queue ?? "–"), load.queue === 1 ? "window waits" : "windows wait", load.queue > 2 * Math.max(load.calls, 4) ? "warn" : "");
     tile("cpu", load.cpu == null ? "–" : percent(load.cpu), load.device ?? "", load.cpu > 0.9 ? "warn" : "");
     tile("memory", load.memory ? bytes(load.memory) : "–", "", "");

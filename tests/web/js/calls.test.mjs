@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { conversations, emptyState, lastWords, MOST_ENDED, reduce, splitId, textOf } from "../../../aii/web/js/calls.js";
+import { conversations, emptyState, lastWords, MOST_ENDED, openCalls, reduce, splitId, textOf } from "../../../aii/web/js/calls.js";
 
 const final = (call_id, seq, start, end, text, more = {}) => ({ type: "final", call_id, seq, start, end, text, words: [], segments: [], ...more });
 const run = (...messages) => messages.reduce(reduce, emptyState());
@@ -24,6 +24,14 @@ test("a call begins, is heard and ends", () => {
   assert.equal(a.language, "en");
   assert.equal(textOf(a), " one two three");
   assert.deepEqual(a.marks.map((m) => m.digit), ["5"]);
+});
+
+test("open calls are counted by legs, as the server does", () => {
+  const started = (call_id, more = {}) => ({ type: "started", call_id, seq: 1, time: 1, ...more });
+  const state = run(started("a", { leg: "caller" }), started("a", { leg: "callee" }), started("b"));
+  assert.equal(openCalls(emptyState()), 0);
+  assert.equal(openCalls(state), 3);
+  assert.equal(openCalls(reduce(state, { type: "ended", call_id: "b", seq: 2, end: 1, reason: "eof" })), 2);
 });
 
 test("a partial is replaced as a whole, and goes where the final reaches its end", () => {
