@@ -12,6 +12,7 @@ from aii.audio.pcm import slin_to_float
 from aii.audio.vad import EnergyDetector, VadBatcher
 from aii.cli.calls import vocabulary_of
 from aii.engine.hearing import hear
+from aii.engine.local import LocalEngine
 from aii.resources import asset
 from aii.streaming.alignatt import AlignAttSettings
 from aii.streaming.endpointing import EndpointSettings
@@ -146,6 +147,51 @@ def test_words_are_final_while_the_call_goes_on(played, policy):
     assert reasons[-1] == "hangup"
     early = "".join(final.text for final in heard.finals if final.reason == "agreement")
     assert len(early.split()) >= len(heard.text.split()) / 2
+
+
+def words(events: list) -> list[tuple]:
+    """What partials and finals say and when, without what it cost and how sure it is."""
+    return [
+        (e.type, e.start, e.end, e.text, [(w.text, w.start, w.end) for w in e.words])
+        for e in events
+        if isinstance(e, (Partial, Final))
+    ]
+
+
+@pytest.mark.parametrize("policy", ["local-agreement", "alignatt"])
+def test_two_calls_at_once_are_heard_as_each_is_alone(embedded_model, call, policy):
+    """Side by side on one engine, each with words before it that the other must not be prompted
+    with, and forced tokens and frames of its own."""
+    parts = {"one": call[: 4 * S], "other": call[3 * S :]}
+    settings = SETTINGS[policy]
+    alone = {name: Heard(embedded_model, part, settings) for name, part in parts.items()}
+    assert len({heard.text for heard in alone.values()}) == 2
+    options = {"audio_context": default_audio_context(embedded_model), **OPTIONS}
+    engine = LocalEngine(embedded_model, options=options)
+    sessions = Sessions(settings, vocabulary_of(embedded_model))
+    calls = {name: sessions.make(name) for name in parts}
+    events = {name: call.start() for name, call in calls.items()}
+
+    def let_both_be_heard() -> None:
+        while requests := {
+            name: request
+            for name, call in calls.items()
+            if (request := call.next_request(0.0)) is not None
+        }:
+            futures = {name: engine.submit(request) for name, request in requests.items()}
+            for name, future in futures.items():
+                events[name] += calls[name].accept(future.result(200))
+
+    for a in range(0, 4 * S, S // 4):
+        for name, part in parts.items():
+            calls[name].feed(part[a : a + S // 4])
+        let_both_be_heard()
+    for name, session in calls.items():
+        events[name] += session.finish("eof")
+    let_both_be_heard()
+    assert engine.close(60)
+    for name, heard in alone.items():
+        assert words(events[name]) == words(heard.events)
 
 
 def test_alignatt_with_beams(embedded_model, call):
