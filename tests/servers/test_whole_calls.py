@@ -159,6 +159,21 @@ def test_a_long_call_carries_over_as_a_file_does(embedded_model, call):
     assert finals[0].language in LANGUAGES
 
 
+@pytest.mark.parametrize("seconds", [29.98, 30.0, 30.02])
+def test_a_call_about_as_long_as_a_window_says_what_a_file_says(embedded_model, call, seconds):
+    talk, quiet = call[round(4.2 * S) : round(8.2 * S)], np.zeros(9 * S, np.float32)
+    samples = np.concatenate([quiet, talk, quiet, talk, quiet])[: round(seconds * S)]
+    samples = slin_to_float(float_to_slin(samples))
+    expected = offline(embedded_model, samples)
+    engine = LocalEngine(embedded_model, options=OPTIONS)
+    with Rig(engine=engine, settings={"words": "none"}) as rig:
+        rig.call(float_to_slin(samples))
+        (ended,) = rig.listener.ended()
+        assert rig.listener.text() == expected
+    assert expected.split()
+    assert ended.end == seconds
+
+
 def test_fifty_calls_at_once_on_the_embedded_model(embedded_model, call):
     pieces = [call[n * 2000 : n * 2000 + (2 + n % 3) * S // 2] for n in range(50)]
     engine = LocalEngine(embedded_model, options={**OPTIONS, "audio_context": "auto"})
