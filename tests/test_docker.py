@@ -161,7 +161,8 @@ def test_the_install_steps_in_an_empty_folder(
     The cheap form: nothing is fetched. pip must find every requirement fulfilled by what is
     installed here, at the versions of constraints.txt, or fail.
     """
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("AII_")}
+    ours = ("AII_", "PYTHON")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     clean |= {
         "PATH": f"{environment}/bin:{os.environ['PATH']}", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "VARIANT": "cpu", "HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull,

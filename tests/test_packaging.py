@@ -72,6 +72,14 @@ def test_everything_required_is_pinned(config: configparser.ConfigParser) -> Non
     assert [line for line in wanted if "==" not in line and _name(line) not in pins] == []
 
 
+def test_what_pytorch_for_cuda_pins_by_itself_is_left_to_it() -> None:
+    """It asks for one release of triton and of NVIDIA's libraries. The build for the processor, by
+    which the versions were written down, asks for none: pip would find a contradiction."""
+    pins = {_name(line) for line in _lines((ROOT / "constraints.txt").read_text("utf-8"))}
+    assert "torch" in pins
+    assert [name for name in pins if name.startswith(("triton", "nvidia", "cuda"))] == []
+
+
 def test_the_wheel_holds_code_and_assets(tmp_path: Path) -> None:
     """Build a wheel without isolation or network and look into it."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
