@@ -4,8 +4,8 @@
 
 Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (arXiv 2212.04356),
 sections 2.3 and 4.5. What a draft and the text before foretell (``aii.drafts``) is verified in one
-pass and changes nothing but the number of passes: where it is wrong, decoding goes on as if there
-were none.
+pass and changes nothing but the number of passes (in float32; types that round, round that pass a
+little differently): where it is wrong, decoding goes on as if there were none.
 """
 
 from __future__ import annotations

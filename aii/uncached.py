@@ -1,8 +1,9 @@
-"""A decode without a KV cache: the slow twin of every other, with the same result.
+"""A decode without a KV cache: the slow twin of every other, with the same result in float32.
 
 Nothing of one step is kept for the next: the audio's keys and values are computed again, and all
 tokens so far are read again, for each token. It is what a plain loop around the network does, and
-is here to be compared with.
+is here to be compared with. Types that round do so differently for passes of other shapes: there, a
+token may be another one where two were nearly as likely.
 """
 
 from __future__ import annotations

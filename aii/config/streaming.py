@@ -47,6 +47,6 @@ class StreamingOptions:
         metavar="LIST",
     )  # fmt: skip
     drafts: bool = option(
-        True, "decode with the text before as a draft, which is faster and changes nothing: true "
-        "or false", truth,
+        True, "decode with the text before as a draft, which is faster and, in float32, changes "
+        "nothing: true or false", truth,
     )  # fmt: skip

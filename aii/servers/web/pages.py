@@ -34,7 +34,11 @@ SOCKETS = (
         'computed. ?detail=true adds "final", "start", "end", "words", "queued", "call_id". '
         "?language=, ?prompt= and other settings of a call.",
     ),
-    ("/ws/standard", "The same with a decoder that has no KV cache, for comparison."),
+    (
+        "/ws/standard",
+        "The same with a decoder that has no KV cache, for comparison. In float32 the words are "
+        "the same; types that round may differ where two words were nearly as likely.",
+    ),
     (
         "/ws/transcription?client_id=ID",
         "One .npy file (np.save, float32, 16 kHz, mono) per message. Back comes "
