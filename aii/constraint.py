@@ -8,6 +8,7 @@ is looked up once (guided generation over a vocabulary, Willard and Louf, arXiv 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from functools import lru_cache
 
 from aii.grammar import Grammar
 from aii.tokenizer import Tokenizer, get_tokenizer
+
+INCOMPLETE = math.log(0.1)
+"""Callers who are asked for four digits rarely pause before the fourth."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class GrammarConstraint:
         """
         return _automaton(self.grammar, self.multilingual, self.num_languages).allowed(text)
 
+    def ending(self, text: Sequence[int]) -> float:
+        """The log of how likely it is beforehand that an answer ends behind ``text``."""
+        return _automaton(self.grammar, self.multilingual, self.num_languages).ending(text)
+
 
 class TokenAutomaton:
     """The automaton of a grammar over the tokens of one vocabulary.
@@ -51,6 +59,7 @@ class TokenAutomaton:
     """
 
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer) -> None:
+        self._grammar = grammar
         self._machine = grammar.machine()
         self._spelling = tokenizer.encoding.decode_single_token_bytes
         self._words, self._tokens = _sorted_vocabulary(tokenizer)
@@ -74,6 +83,14 @@ class TokenAutomaton:
             found = frozenset(self._readable(place) | ends)
             self._known[place] = found
         return found
+
+    def ending(self, text: Sequence[int]) -> float:
+        """See :meth:`GrammarConstraint.ending`."""
+        if self._grammar.phrases:
+            return 0.0
+        said = b"".join(map(self._spelling, text)).decode("utf-8", "replace")
+        digits = len(self._grammar.read(said) or "")
+        return 0.0 if digits >= self._grammar.least else INCOMPLETE
 
     def _readable(self, place: frozenset[int]) -> set[int]:
         """The tokens that can be read from ``place``: down the sorted vocabulary, byte by byte.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,6 +31,14 @@ class Constraint(Protocol):
         Numbers of text tokens, and that of the end of text where the transcript may end; None
         allows everything. Timestamps follow their own rules and are neither asked nor told here.
         """
+
+
+@runtime_checkable
+class Weighing(Constraint, Protocol):
+    """A constraint that also knows where an end is unlikely, before anything is heard."""
+
+    def ending(self, text: Sequence[int]) -> float:
+        """What is added to the log-probability of the end behind ``text``, 0 or less."""
 
 
 class Constrain:
@@ -58,10 +66,14 @@ class Constrain:
 
     def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
         # All rows are asked for first: a constraint that raises has changed nothing.
-        texts = ([*self._before, *(t for t in row if t < self._eot)] for row in sampled)
+        texts = [[*self._before, *(t for t in row if t < self._eot)] for row in sampled]
         rows = [self._constraint.allowed(text) for text in texts]
+        ends = [0.0] * len(texts)
+        if isinstance(self._constraint, Weighing):
+            ends = [self._constraint.ending(text) for text in texts]
         logits -= logits.logsumexp(dim=-1, keepdim=True)
         for row, allowed in enumerate(rows):
+            logits[row, self._eot] += ends[row]
             if allowed is None:
                 continue
             ids = torch.tensor(sorted(allowed), dtype=torch.long, device=logits.device)

@@ -9,7 +9,7 @@ data) go through the telephone's band, some with mu-law or pink noise, and are d
 * ``question``: as it decodes the answer to "digits, at most 4" (``aii.streaming.collect``);
 * ``question, no grammar``: likewise, but with the open vocabulary: what the grammar alone is worth
   is the difference to this;
-* ``question, count known``: the grammar allows no more digits than were said;
+* ``question, count known``: likewise, but asked for exactly as many digits as were said;
 * ``question, greedy with times``: likewise, but with timestamps and the likeliest token at each
   step, as ``open`` does it.
 
@@ -159,7 +159,8 @@ def transcript(model: Any, samples: np.ndarray, way: str, most: int, count: int)
     defaults = {"audio_context": model.metadata.get("audio_context", "full")}
     request = DecodeRequest(1, "bench", samples, language="en", options={"keep_tail": True})
     if way != "open":
-        question = Question(Grammar.digits(1, count if way.endswith("known") else most))
+        known = way.endswith("count known")
+        question = Question(Grammar.digits(count, count) if known else Grammar.digits(1, most))
         vocabulary = Vocabulary(model.is_multilingual, model.num_languages)
         request = Collector(question, 0.0, vocabulary, voiced=True).constrain(request)
     options = dict(request.options)

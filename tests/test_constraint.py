@@ -69,6 +69,16 @@ def test_the_usual_tokens_of_an_answer_are_allowed():
             assert token in constraint.allowed(tokens[:place]), (text, place)
 
 
+@pytest.mark.parametrize("text", ["", " four", " 42", " double oh", " four, two."])
+def test_an_end_before_there_are_enough_digits_is_doubted(text: str):
+    tokens = TOKENIZER.encode(text)
+    assert GrammarConstraint(Grammar.digits(3, 4)).ending(tokens) < -1
+    assert GrammarConstraint(Grammar.words(["no"])).ending(tokens) == 0
+    if text:
+        said = len(Grammar.digits(1, 4).read(text) or "")
+        assert GrammarConstraint(Grammar.digits(said, 4)).ending(tokens) == 0
+
+
 def test_behind_what_is_no_answer_only_the_end_comes():
     constraint = GrammarConstraint(Grammar.digits(1, 4))
     assert constraint.allowed(TOKENIZER.encode(" hello")) == {TOKENIZER.eot}

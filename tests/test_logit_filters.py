@@ -94,6 +94,22 @@ def test_what_a_constraint_leaves_is_as_likely_as_before() -> None:
     assert set(torch.isfinite(logits[1]).nonzero().flatten().tolist()) == set(kept)
 
 
+class Reluctant(Only):
+    """Does not like to end behind one token."""
+
+    def ending(self, text):
+        return -2.0 if len(text) == 1 else 0.0
+
+
+def test_a_constraint_may_doubt_an_end() -> None:
+    logits = torch.randn(2, SIZE, generator=torch.Generator().manual_seed(1))
+    before = logits.log_softmax(dim=-1)
+    Constrain(Reluctant(), EOT, BEGIN)(logits, [[1], [1, BEGIN + 2, 1]])
+    assert float(logits[0, EOT]) == pytest.approx(float(before[0, EOT]) - 2.0, abs=1e-6)
+    assert float(logits[0, 4]) == pytest.approx(float(before[0, 4]), abs=1e-6)
+    assert float(logits[1, EOT]) == pytest.approx(float(before[1, EOT]), abs=1e-6)
+
+
 def test_a_constraint_that_fails_has_changed_nothing() -> None:
     """The others of its pass are ruled again after that."""
     logits = torch.zeros(2, SIZE)

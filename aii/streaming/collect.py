@@ -147,7 +147,7 @@ class Collector:
         self._voiced = voiced
         self._constraint = GrammarConstraint(
             question.grammar, vocabulary.multilingual, vocabulary.num_languages
-        )
+        )  # of the whole answer
         self._keys = ""
         self._keyed: tuple[float, float] | None = None  # first and last key
         self._heard: list[Final] = []
@@ -164,7 +164,7 @@ class Collector:
             return request
         options = {
             **request.options,
-            "constraint": self._constraint,
+            "constraint": self._rest(request.start),
             "initial_prompt": "",
             "temperatures": (0.0,),
             "beam_size": BEAMS,
@@ -177,6 +177,18 @@ class Collector:
         if self._voiced:  # somebody else has said that somebody speaks
             options["no_speech_threshold"] = None
         return replace(request, prompt=(), options=options)
+
+    def _rest(self, start: float) -> GrammarConstraint:
+        """What is still to be said from ``start`` (seconds) on: digits that came before count."""
+        grammar = self.question.grammar
+        before = [event.text for event in self._heard if event.end <= start + 1e-6]
+        said = len(grammar.read(" ".join(before)) or "") if not grammar.phrases else 0
+        if not said:
+            return self._constraint
+        rest = replace(
+            grammar, least=max(grammar.least - said, 1), most=max(grammar.most - said, 1)
+        )
+        return replace(self._constraint, grammar=rest)
 
     def see(self, event: Event) -> Answer | None:
         """The answer, if this event completes it."""

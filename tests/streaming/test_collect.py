@@ -60,6 +60,30 @@ def test_too_few_digits_wait_for_more():
     assert (caller.answer.status, caller.answer.value) == ("match", "4271")
 
 
+@pytest.mark.parametrize("grammar, rest", [
+    (Grammar.digits(4, 4), Grammar.digits(2, 2)),
+    (Grammar.digits(3, 6), Grammar.digits(1, 4)),
+])  # fmt: skip
+def test_digits_that_were_said_need_not_come_again(grammar, rest):
+    """Of a number that is said in two utterances the second has only what is missing."""
+    caller = Caller()
+    caller.ask(Question(grammar, pause=2.0))
+    caller.hears(np.concatenate([said(4, 2), silence(1.0), said(7, 1, seconds=0.5), silence(1.0)]))
+    asked = [request.options["constraint"].grammar for request in caller.requests]
+    assert asked == [grammar, rest]
+    assert (caller.answer.status, caller.answer.value) == ("match", "4271")
+
+
+@pytest.mark.parametrize("policy", ["local-agreement", "alignatt"])
+def test_digits_that_are_decoded_again_with_what_follows_are_not_taken_off(policy):
+    caller = Caller(policy=policy, words="final")
+    caller.ask(Question(Grammar.digits(5, 5)))
+    caller.hears(np.concatenate([said(4, 2, 7, 1, 9, seconds=1.0), silence(1.0)]))
+    for request in caller.requests:
+        said_before = round(request.start)  # a digit a second
+        assert request.options["constraint"].grammar.most >= 5 - said_before
+
+
 def test_too_few_digits_are_short_after_a_pause():
     caller = Caller()
     caller.ask(Question(Grammar.digits(4, 4), pause=2.0))
