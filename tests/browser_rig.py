@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "assets" / "sample_call.wav"
-WAIT = 60.0
+WAIT = 120.0
 """Seconds after which a test gives up waiting; a loaded machine is slow."""
 
 FLAGS = (
@@ -216,7 +216,8 @@ def browser(folder: Path) -> Iterator[Browser]:
     options.add_experimental_option("prefs", preferences)
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
-        driver.set_page_load_timeout(WAIT)
+        driver.set_page_load_timeout(2 * WAIT)
+        driver.set_script_timeout(WAIT)
         yield Browser(driver, downloads)
     finally:
         driver.quit()

@@ -29,7 +29,7 @@ class Call:
 
     def _run(self) -> None:
         address = ("127.0.0.1", self._server.tcp)
-        for _ in stream_call(address, self._audio(), call_id=self._id, realtime=False):
+        for _ in stream_call(address, self._audio(), call_id=self._id, realtime=False, timeout=140):
             pass
 
     def _audio(self) -> Iterator[bytes]:

@@ -159,15 +159,15 @@ def test_a_source_that_fails() -> None:
 def test_a_source_with_a_fault_of_its_own() -> None:
     with Endpoint() as endpoint:
         source = Blocks(error=KeyError("surprise"))
-        _, over = talk(Server(endpoint.address, timeout=0.2), source)
+        _, over = talk(Server(endpoint.address, timeout=2.0), source)
     assert str(over.error) == "blocks: 'surprise'"
 
 
 def test_a_server_that_never_answers_is_left() -> None:
     with Endpoint(mute=True) as endpoint:
-        _, over = talk(Server(endpoint.address, timeout=0.2), Blocks(ramp(100)))
+        _, over = talk(Server(endpoint.address, timeout=2.0), Blocks(ramp(100)))
         wait_until(lambda: endpoint.ended == ["desk"])
-    assert str(over.error).endswith("did not give the last words within 0.2 s")
+    assert str(over.error).endswith("did not give the last words within 2 s")
 
 
 def test_no_server() -> None:

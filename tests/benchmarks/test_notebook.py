@@ -25,7 +25,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
         patch.setenv("NOTEBOOK_QUICK", "1")
         patch.setenv("OMP_NUM_THREADS", "1")
         client = NotebookClient(
-            notebook, timeout=240, kernel_name="python3",
+            notebook, timeout=800, kernel_name="python3",
             resources={"metadata": {"path": str(NOTEBOOK.parent)}},
         )  # fmt: skip
         asyncio.run(client.async_execute())
@@ -41,7 +41,6 @@ def printed(notebook: nbformat.NotebookNode) -> str:
     )
 
 
-@pytest.mark.timeout(600)
 def test_it_runs_to_its_end_with_its_pictures(executed: nbformat.NotebookNode) -> None:
     pictures = [
         output.data["image/png"]

@@ -28,7 +28,9 @@ def test_both_listeners_serve_one_engine():
     server = Server("--web", "--web-port", "0", "--temperature", "0")
     audio = asset("sample_call.slin").read_bytes()[: 32000 * 6]
     reply = send(server.address, b"by-tcp\r" + audio)
-    with connect(f"ws://127.0.0.1:{server.web[1]}/ws?call_id=by-web", proxy=None) as ws:
+    with connect(
+        f"ws://127.0.0.1:{server.web[1]}/ws?call_id=by-web", proxy=None, open_timeout=WAIT
+    ) as ws:
         ws.send((np.frombuffer(audio, "<i2") / 32768).astype("<f4").tobytes())
         ws.send(json.dumps({"type": "end"}))
         heard = [json.loads(message) for message in ws]
@@ -91,7 +93,9 @@ def test_uvicorn_serves_the_application_by_itself():
                 break
             time.sleep(0.05)
         audio = asset("sample_call.slin").read_bytes()[: 32000 * 3]
-        with connect(f"ws://{address}/ws?token=a-token-of-ours", proxy=None) as ws:
+        with connect(
+            f"ws://{address}/ws?token=a-token-of-ours", proxy=None, open_timeout=WAIT
+        ) as ws:
             ws.send((np.frombuffer(audio, "<i2") / 32768).astype("<f4").tobytes())
             ws.send(json.dumps({"type": "end"}))
             assert [json.loads(message) for message in ws][-1]["text"]

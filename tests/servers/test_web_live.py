@@ -352,7 +352,7 @@ def test_a_client_made_from_the_table_alone_works(rig):
 
     async def live(url: str) -> list:
         heard = []
-        async with websockets.connect(url) as socket:
+        async with websockets.connect(url, open_timeout=WAIT) as socket:
             for piece in pieces(floats(samples)):
                 await socket.send(piece.astype("<f4").tobytes())
             while (
@@ -363,7 +363,10 @@ def test_a_client_made_from_the_table_alone_works(rig):
 
     async def transcribe(url: str) -> tuple[list, int]:
         heard = []
-        async with websockets.connect(url) as socket, websockets.connect(url) as second:
+        async with (
+            websockets.connect(url, open_timeout=WAIT) as socket,
+            websockets.connect(url, open_timeout=WAIT) as second,
+        ):
             with pytest.raises(websockets.ConnectionClosed):
                 await asyncio.wait_for(second.recv(), WAIT)
             for piece in pieces(floats(numbered(6, 1))):

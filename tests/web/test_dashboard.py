@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_rig import Browser, LiveServer, browser, live_server, missing
+from browser_rig import WAIT, Browser, LiveServer, browser, live_server, missing
 from telephone_call import Call, slin
 
 from aii.resources import asset
@@ -74,7 +74,6 @@ def lines(page: Browser) -> list[str]:
     return page.run(script)
 
 
-@pytest.mark.timeout(900)  # a decode without a cache on a busy machine takes what it takes
 def test_the_microphone_on_both_endpoints(dashboard: Browser) -> None:
     page = dashboard
     page.allow_microphone("granted")
@@ -274,7 +273,7 @@ def test_two_legs_side_by_side(dashboard: Browser, server: LiveServer) -> None:
         file = io.BytesIO()
         np.save(file, audio)
         url = f"ws://127.0.0.1:{server.web}/ws/transcription?client_id=desk:{leg}"
-        with connect(url) as socket:
+        with connect(url, open_timeout=WAIT) as socket:
             socket.send(file.getvalue())
             socket.send('{"type": "end"}')
             for _ in socket:
