@@ -203,7 +203,7 @@ class AudioEncoder(nn.Module):
             )
         dtype = x.dtype
         x = F.gelu(self.conv1(x.to(self.conv_dtype or dtype)))
-        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = F.gelu(self.conv2(x)).transpose(1, 2).contiguous()  # else no sum below is
         x = (x + self.positional_embedding[: x.shape[1]]).to(dtype)
         for block in self.blocks:
             x = block(x)
