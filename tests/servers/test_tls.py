@@ -142,6 +142,19 @@ def test_who_speaks_no_tls_is_no_call_and_harms_none(rig, caplog):
     wait_until(lambda: "a client of this port must speak TLS" in caplog.text)
 
 
+def test_nothing_comes_before_the_answer(rig, trust):
+    """No ticket for a later session: one that reads it while it writes loses what it writes."""
+    for address, said in ((rig.address, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+                          (tcp(rig), b"GET / HTTP/1.1\r\n\r\n")):  # fmt: skip
+        with socket.create_connection(address, timeout=WAIT) as raw:
+            client = trust.wrap_socket(raw, server_hostname="127.0.0.1")
+            with client:
+                client.sendall(said)
+                assert client.recv(65536).startswith(b"HTTP/1.1 ")
+                assert client.version() == "TLSv1.3"
+                assert not client.session.has_ticket
+
+
 def test_one_listener_alone_can_be_encrypted(certificate, trust):
     options = {"tls_cert": certificate[0], "tls_key": certificate[1], "tls": "web"}
     with WebRig(port=0, **options) as rig:

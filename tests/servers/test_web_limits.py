@@ -210,6 +210,7 @@ def test_messages_that_are_too_big_are_refused():
                 code, reason = closed(ws)
             assert code == 1009, path
             assert "message" in reason or "frame" in reason
+        assert refused(rig)["message size"] == 3
 
 
 def test_a_body_that_is_too_big_is_refused():
