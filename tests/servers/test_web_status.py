@@ -142,6 +142,18 @@ def test_events_by_websocket_are_a_snapshot_and_then_everything():
         assert found == json.loads(json.dumps(said))
 
 
+def test_what_a_watcher_sends_is_for_nobody():
+    with WebRig() as rig:
+        with rig.ws("/ws/events") as events:
+            json.loads(events.recv(timeout=WAIT))
+            for message in (b"bytes", "text"):
+                events.send(message)
+                say(rig, f"/ws?call_id={len(message)}", floats(speech(1)))
+                while json.loads(events.recv(timeout=WAIT))["type"] != "ended":
+                    pass
+        rig.wait_for_no_sessions()
+
+
 def test_a_watcher_in_mid_call_gets_what_was_said_so_far():
     with WebRig() as rig, rig.ws("/ws?call_id=open") as ws:
         for piece in pieces(floats(speech(2, seed=1)), 8000):

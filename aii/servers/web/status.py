@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.websockets import WebSocketDisconnect
 
 from aii.errors import MissingExtraError
 from aii.servers.web.board import Entry, Watcher
@@ -195,11 +194,10 @@ async def ws_events(websocket: WebSocket) -> None:
 
 async def _until_gone(websocket: WebSocket, follower: _Follower) -> None:
     """What a watcher sends is for nobody, but its going must be noticed."""
-    try:
-        while True:
-            await websocket.receive_text()
-    except (WebSocketDisconnect, RuntimeError, KeyError):
-        follower.stop()
+    with contextlib.suppress(RuntimeError):  # it is closed already
+        while (await websocket.receive())["type"] != "websocket.disconnect":
+            pass
+    follower.stop()
 
 
 @router.get("/events")
