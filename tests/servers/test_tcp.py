@@ -269,7 +269,7 @@ def test_a_lone_return_flushes():
     with Rig(framing="raw", reply="text") as rig, rig.connect() as client:
         client.sendall(slin(samples))
         rig.listener.wait(lambda events: bool(events))
-        time.sleep(0.3)  # the framing's own rule: 100 ms of idle around the byte
+        time.sleep(1.0)  # the framing's own rule: 100 ms of idle around the byte
         client.sendall(b"\r")
         assert client.makefile("r").readline() == "w1\n"
         assert next(e for e in rig.listener.events if isinstance(e, Final)).reason == "flush"
