@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from fake_engine import floats, slin, speech, spoken
 from server_rig import WAIT, delivered, lines, read_all, wait_until
-from web_rig import END, WebRig, messages
+from web_rig import END, WebRig, messages, refused
 from websockets.sync.client import connect
 
 from aii.errors import ConfigError
 from aii.servers.tls import server_context, trouble_with
+from aii.servers.web.listener import PENDING
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,28 @@ def test_nothing_comes_before_the_answer(rig, trust):
                 assert client.recv(65536).startswith(b"HTTP/1.1 ")
                 assert client.version() == "TLSv1.3"
                 assert not client.session.has_ticket
+
+
+def test_connections_that_say_nothing_are_counted_before_tls_begins(certificate, trust):
+    """Each would hold a socket for a minute, as many as the process may have, calls' ones too."""
+    options = {"tls_cert": certificate[0], "tls_key": certificate[1], "max_per_address": 3}
+    with WebRig(**options) as rig, contextlib.ExitStack() as held:
+        most = 3 + PENDING
+        silent = [
+            held.enter_context(socket.create_connection(rig.address, timeout=WAIT))
+            for _ in range(most)
+        ]
+        for _ in range(5):
+            with socket.create_connection(rig.address, timeout=WAIT) as one_more:
+                assert one_more.recv(1) == b""
+        assert refused(rig) == {"address": 5.0}
+        for sock in silent:
+            sock.close()
+        url = f"wss://127.0.0.1:{rig.address[1]}/ws/events"
+        wait_until(lambda: not rig.web_listener._listener._limits.open)
+        with connect(url, ssl=trust, proxy=None, open_timeout=WAIT) as ws:
+            assert ws.recv(timeout=WAIT)
+        wait_until(lambda: not rig.web_listener._listener._limits.open)
 
 
 def test_one_listener_alone_can_be_encrypted(certificate, trust):

@@ -5,6 +5,7 @@ bridge.py       a call behind a WebSocket       wire.py      what uvicorn's conn
 live.py         /ws...                          rest.py      OpenAI's REST interface
 status.py       health, calls, events, metrics  settings.py  /config
 board.py        the live list                   gate.py      who may come in
+door.py         how many, before TLS
 
 ``uvicorn aii.servers.web:app`` serves it alone, set up by the environment.
 """

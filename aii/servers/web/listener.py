@@ -14,6 +14,7 @@ import uvicorn
 from aii.errors import ServiceError
 from aii.servers.address import BACKLOG, listen
 from aii.servers.web.application import create_app
+from aii.servers.web.door import Door
 from aii.servers.web.state import Web
 from aii.servers.web.wire import Limits, classes
 
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 
 SPARE = 200
 """Connections beyond the sessions: pages, checks, recordings."""
+
+PENDING = 20
+"""TLS connections of one address, beyond those that it may have, that have not begun to speak: so
+that who has too many is told so."""
 
 KEEP_ALIVE = 15
 """Seconds for which a client may leave its connection without a request."""
@@ -52,6 +57,8 @@ class WebListener:
             options="--web-host or --web-port",
         )
         _probe(self._listener)
+        if context is not None:
+            self._listener = Door(self._listener, _limits(web, PENDING))
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self.secure = context is not None
         app = create_app(web, version=version)
@@ -131,15 +138,20 @@ def _probe(listener: socket.socket) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _uvicorn_config(web: Web, app: Any, context: ssl.SSLContext | None) -> uvicorn.Config:
+def _limits(web: Web, more: int = 0) -> Limits:
+    """What is counted over all connections; ``more`` than were asked for."""
     config = web.config
-    limits = Limits(
-        connections=config.max_sessions + SPARE,
-        per_address=config.max_per_address,
+    return Limits(
+        connections=config.max_sessions + SPARE + more,
+        per_address=config.max_per_address + more,
         proxies=config.trusted_proxies,
         refused=web.refused,
     )
-    http, websocket = classes(limits)
+
+
+def _uvicorn_config(web: Web, app: Any, context: ssl.SSLContext | None) -> uvicorn.Config:
+    config = web.config
+    http, websocket = classes(_limits(web))
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below are addresses with tokens
     return uvicorn.Config(
         app,

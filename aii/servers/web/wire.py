@@ -42,7 +42,7 @@ class Limits:
         connections: at once.
         per_address: at once from one address.
         proxies: networks of proxies, who come in the name of many.
-        header: seconds for a whole request head, and for a TLS client to begin.
+        header: seconds for a whole request head, once TLS has begun; see :mod:`.door`.
         body: seconds for a whole body.
         refused: told a word for each refusal.
     """
