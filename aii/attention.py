@@ -50,7 +50,7 @@ def attend(
         (B, H, T, W), and in the explicit form the scores before the softmax in float32.
     """
     if not explicit:
-        if mask is None and not causal and _suits_writing_out(q):
+        if mask is None and not causal and _suits_writing_out(q, k, v):
             return attend_by_heads(q, k, v), None
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal), None
     scores = attention_scores(q, k).float()
@@ -60,7 +60,9 @@ def attend(
     return masked.softmax(dim=-1).to(q.dtype) @ v, scores
 
 
-def _suits_writing_out(q: Tensor) -> bool:
+def _suits_writing_out(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    if torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v)):
+        return False  # it writes into memory of its own, which has no gradient
     return q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] >= _WRITTEN_FROM
 
 

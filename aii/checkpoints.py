@@ -377,6 +377,10 @@ def _metadata(source: _Source) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: note 'audio_context' is {context!r:.40}; it must be 'full', 'auto' or seconds"
         ) from None
+    if not isinstance(fallback := notes.get("fallback", True), bool):
+        raise CheckpointError(
+            f"{path}: note 'fallback' is {fallback!r:.40}; it must be true or false"
+        )
     return dict(notes)
 
 

@@ -41,6 +41,7 @@ def checkpoint() -> dict[str, Any]:
         ({"audio_context": True}, "note 'audio_context' is True"),
         ({"audio_context": -1.0}, "note 'audio_context' is -1.0"),
         ({"audio_context": None}, "note 'audio_context' is None"),
+        ({"fallback": 0}, "note 'fallback' is 0; it must be true or false"),
     ],
 )
 def test_notes_that_make_no_sense(
@@ -55,7 +56,8 @@ def test_notes_that_make_no_sense(
 
 
 @pytest.mark.parametrize(
-    "note", [{"language": None}, {"audio_context": 7.5}, {"audio_context": "5"}]
+    "note",
+    [{"language": None}, {"audio_context": 7.5}, {"audio_context": "5"}, {"fallback": False}],
 )
 def test_notes_that_make_sense(
     checkpoint: dict[str, Any], tmp_path: Path, note: dict[str, Any]

@@ -116,6 +116,11 @@ def test_flag_and_variable_give_the_same_value(name):
     assert getattr(load(environ={variable: text}), name) == value
 
 
+def test_temperatures_may_be_left_to_the_model():
+    assert load("--temperature=model").temperature == "model"
+    assert load().temperature == "model"
+
+
 BAD = {
     "port": ("70000", "-1", "http", "1.5"),
     "task": ("sing",),
@@ -230,7 +235,7 @@ def test_help_names_flag_default_and_variables():
     assert "--max-backlog SECONDS" in text
     assert "(default: 8300; environment: AII_PORT)" in text
     assert "AII_LANGUAGE, WHISPER_LAN" in text
-    assert "default: 0,0.2,0.4,0.6,0.8,1" in text
+    assert "weights do best with (default: model; environment: AII_TEMPERATURE)" in text
 
 
 def test_framings_are_those_that_the_protocols_know():

@@ -43,6 +43,9 @@ def test_attention_head_by_head_equals_explicit(rows, heads, frames) -> None:
     halves = [part.transpose(1, 2).contiguous().transpose(1, 2).bfloat16() for part in (q, k, v)]
     found, _ = attend(*halves)
     assert float((found - expected).norm() / expected.norm()) < 0.01
+    halves[0].requires_grad_()
+    attend(*halves)[0].sum().backward()  # training goes another way
+    assert halves[0].grad is not None
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aii.model import ModelDimensions, Whisper
 from training.dataset import IGNORED, Batches, Stage
-from training.train import decoder_depth, dimensions
+from training.train import decoder_depth, deepen, dimensions
 from training.vocabulary import FULL, Vocabulary
 
 DOMAIN = "telephone: connected digits and what callers say to menus, English"
@@ -63,6 +63,7 @@ def checkpoint(
         "name": name,
         "language": "en",
         "audio_context": "auto",
+        "fallback": False,
         "domain": DOMAIN,
         "version": version,
         "training_steps": int(state["step"]),
@@ -73,14 +74,16 @@ def checkpoint(
 
 
 def blend(made: dict[str, Any], other: dict[str, Any], share: float) -> None:
-    """Draw the weights of ``made`` towards those of another checkpoint of its shape, in place.
+    """Draw the weights of ``made`` towards those of the checkpoint it began with, in place.
 
     What one run learned from another's weights lies on a line with them that has no bad places
-    (Wortsman and others, arXiv 2109.01903); ``share`` is the other one's.
+    (Wortsman and others, arXiv 2109.01903); ``share`` is the other one's, whose decoder may have
+    fewer layers.
     """
-    theirs = other["model_state_dict"]
+    weights = {name: weight.float() for name, weight in other["model_state_dict"].items()}
+    theirs = deepen(weights, decoder_depth(made["model_state_dict"]))
     for name, weight in made["model_state_dict"].items():
-        mean = (1.0 - share) * weight.float() + share * theirs[name].float()
+        mean = (1.0 - share) * weight.float() + share * theirs[name]
         made["model_state_dict"][name] = mean.half().contiguous()
 
 

@@ -159,10 +159,9 @@ def _about(model: Whisper) -> dict[str, Any]:
 def _engine(config: ServerConfig, model: Whisper) -> LocalEngine:
     from aii.engine.local import LocalEngine
 
-    options: dict[str, object] = {
-        "temperatures": config.temperature,
-        "beam_size": config.beam_size,
-    }
+    options: dict[str, object] = {"beam_size": config.beam_size}
+    if config.temperature != "model":
+        options["temperatures"] = config.temperature
     if config.audio_context != "model":
         options["audio_context"] = config.audio_context
     return LocalEngine(

@@ -52,6 +52,13 @@ def _optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
+def _increment(text: str) -> float | str | None:
+    return "model" if text == "model" else _optional(float)(text)
+
+
+_increment.__name__ = "float"
+
+
 def _language(text: str) -> str | None:
     try:
         return None if text == "None" else language_code(text)
@@ -112,9 +119,10 @@ _HOW = (
     _Option("temperature", float, 0.0, "sampling temperature to begin with"),
     _Option(
         "temperature_increment_on_fallback",
-        _optional(float),
-        0.2,
-        "how much hotter to try again, up to 1, when text looks wrong; None: do not",
+        _increment,
+        "model",
+        "how much hotter to try again, up to 1, when text looks wrong; None: do not; model: "
+        "0.2, or None where the weights ask for that",
     ),
     _Option("best_of", _optional(int), None, "candidates at temperatures above 0; None is one"),
     _Option("beam_size", _optional(int), None, "beams at temperature 0; None is greedy"),
@@ -271,10 +279,13 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _temperatures(first: float, increment: float | None) -> tuple[float, ...]:
+def _temperatures(first: float, increment: float | str | None) -> tuple[float, ...]:
     """``first`` and the hotter ones to fall back to, up to 1."""
     import numpy as np
 
+    if increment == "model":
+        increment = 0.2
+    assert not isinstance(increment, str)
     if not 0 <= first < 100:
         raise ConfigError(f"--temperature must be 0 or more, such as 0.2, not {first}")
     if increment is None:
@@ -288,6 +299,7 @@ def _temperatures(first: float, increment: float | None) -> tuple[float, ...]:
 
 def _for_model(model: Whisper, args: argparse.Namespace) -> dict[str, Any]:
     """The keywords of ``transcribe`` whose defaults are the model's to say."""
+    from aii.fallback import default_temperatures
     from aii.windows import default_audio_context, parse_audio_context
 
     if args.audio_context == "model":
@@ -300,7 +312,10 @@ def _for_model(model: Whisper, args: argparse.Namespace) -> dict[str, Any]:
             _warn(f"{args.model} knows English only; taking {language} for English")
         language = "en"
     half = model.device.type != "cpu" if args.fp16 is None else args.fp16
-    return {"audio_context": context, "language": language, "fp16": half}
+    found = {"audio_context": context, "language": language, "fp16": half}
+    if args.temperature_increment_on_fallback == "model" and default_temperatures(model) == (0.0,):
+        found["temperature"] = (args.temperature,)
+    return found
 
 
 def _warn(line: str) -> None:

@@ -38,9 +38,6 @@ from aii.errors import ConfigError
 
 PREFIX = "AII_"
 
-FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Whisper's ladder: each next one is tried when the text of the one before looks wrong."""
-
 
 @dataclass(frozen=True)
 class ServerConfig(StreamingOptions, VoiceOptions, TelephonyOptions, SinkOptions, WebOptions):
@@ -108,9 +105,9 @@ class ServerConfig(StreamingOptions, VoiceOptions, TelephonyOptions, SinkOptions
         True, "give the model the text before a window: true or false", _truth
     )
     beam_size: int | None = _option(None, "beams; none is greedy", _optional_whole(1, 64))
-    temperature: tuple[float, ...] = _option(
-        FALLBACK_TEMPERATURES, "sampling temperatures, tried in this order", _temperatures,
-        metavar="LIST",
+    temperature: tuple[float, ...] | str = _option(
+        "model", "sampling temperatures, tried in this order; model: what its weights do best with",
+        _temperatures, metavar="LIST",
     )  # fmt: skip
     words: str = _option(
         "final", "which results carry times of words", _one_of("none", "final", "all")

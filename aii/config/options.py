@@ -126,12 +126,14 @@ def context(text: str) -> str | float:
         raise ValueError("wanted is model, auto, full, or seconds from 1.5 to 30") from None
 
 
-def temperatures(text: str) -> tuple[float, ...]:
-    """Sampling temperatures with commas between."""
+def temperatures(text: str) -> tuple[float, ...] | str:
+    """Sampling temperatures with commas between, or "model" where it is the model's to say."""
+    if text == "model":
+        return text
     try:
         values = tuple(number(0, 2)(part) for part in text.split(","))
     except ValueError:
-        raise ValueError("wanted are numbers from 0 to 2 with commas between") from None
+        raise ValueError("wanted are model, or numbers from 0 to 2 with commas between") from None
     return values
 
 

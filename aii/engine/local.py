@@ -28,6 +28,7 @@ from aii.engine.beside import Beside
 from aii.engine.hearing import hear, hearing, rows_needed
 from aii.engine.record import Record
 from aii.errors import EngineClosedError
+from aii.fallback import default_temperatures
 from aii.mel_memory import MelMemory
 from aii.model import Whisper
 from aii.types import DecodeRequest, Hypothesis, Timing
@@ -86,7 +87,11 @@ class LocalEngine:
     ) -> None:
         self._model = model
         self._threads = threads
-        self._options = {"audio_context": default_audio_context(model), **(options or {})}
+        self._options = {
+            "audio_context": default_audio_context(model),
+            "temperatures": default_temperatures(model),
+            **(options or {}),
+        }
         self._clock = clock
         self._ahead = LISTENING.get(model.device.type, 4)
         self._batcher: Batcher[_Job] = Batcher(

@@ -180,6 +180,23 @@ def test_temperatures(calls, options: str, expected: tuple[float, ...]) -> None:
     assert calls[0]["temperature"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ("", (0.0,)),
+        ("--temperature 0.5", (0.5,)),
+        ("--temperature_increment_on_fallback 0.5", (0.0, 0.5, 1.0)),
+    ],
+)
+def test_a_model_may_ask_for_no_fallback(
+    calls, monkeypatch: pytest.MonkeyPatch, options: str, expected: tuple[float, ...]
+) -> None:
+    model = _Model(fallback=False)
+    monkeypatch.setattr("aii.checkpoints.load_model", lambda *_, **__: model)
+    assert main(["transcribe", "a.wav", *options.split()]) == 0
+    assert calls[0]["temperature"] == pytest.approx(expected)
+
+
 def test_what_the_model_says_is_the_default(calls, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _Model(audio_context="auto", language="en")
     monkeypatch.setattr("aii.checkpoints.load_model", lambda *_, **__: model)

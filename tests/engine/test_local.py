@@ -244,6 +244,23 @@ def test_closing_finishes_what_waits_in_time_and_fails_the_rest(tiny_model, monk
     assert [future.result(0).request_id for future in futures] == [1, 2]
 
 
+def test_a_model_says_whether_windows_are_tried_again(tiny_model, monkeypatch):
+    monkeypatch.setattr(tiny_model, "metadata", {"fallback": False})
+    plain = {
+        "sample_len": 4,
+        "audio_context": "auto",
+        "logprob_threshold": 0.0,
+    }  # never good enough
+    tried = []
+    for options in ({}, {"temperatures": (0.0, 1.0)}):
+        engine = LocalEngine(tiny_model, options=options)
+        samples = np.zeros(8000, np.float32)
+        ask = DecodeRequest(1, "c", samples, language="en", options=plain)
+        tried.append(engine.submit(ask).result(WAIT).temperature)
+        assert engine.close(WAIT)
+    assert tried == [0.0, 1.0]
+
+
 def test_threads_are_set_by_the_engine(tiny_model):
     import torch
 
