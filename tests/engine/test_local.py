@@ -14,6 +14,7 @@ from aii.engine import local
 from aii.engine.hearing import hear
 from aii.engine.local import LocalEngine
 from aii.errors import EngineClosedError, EngineFullError, InputError
+from aii.fallback import TEMPERATURES
 from aii.steps import Ask, Encode
 from aii.types import DecodeRequest
 
@@ -184,7 +185,7 @@ def test_every_window_of_32_calls_at_once(embedded_model):
     from aii.resources import asset
 
     samples = slin_to_float(asset("sample_call.slin").read_bytes())
-    options = {"audio_context": "auto"}
+    options = {"audio_context": "auto", "temperatures": TEMPERATURES}
     asks = []
     for call in range(32):
         begin = 8000 * call
