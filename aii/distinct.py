@@ -31,10 +31,11 @@ class SharedRow:
         """What (V, D) ``table`` holds; None unless most of its rows are equal."""
         chance = torch.Generator().manual_seed(0)
         direction = torch.randn(table.shape[1], generator=chance).to(table.device)
-        marks, counts = (table.float() @ direction).unique(return_counts=True)
+        projected = table.float() @ direction
+        marks, counts = projected.unique(return_counts=True)
         if 2 * int(counts.max()) < len(table):
             return None
-        near = (table.float() @ direction == marks[counts.argmax()]).nonzero()
+        near = (projected == marks[counts.argmax()]).nonzero()
         shared = (table == table[near[0]]).all(dim=1)
         if 2 * int(shared.sum()) < len(table):
             return None

@@ -19,7 +19,9 @@ from concurrent.futures import Future
 import numpy as np
 
 from aii.errors import EngineClosedError, EngineFullError
+from aii.streaming.alignatt import AlignAttSettings
 from aii.streaming.factory import Sessions
+from aii.streaming.local_agreement import AgreementSettings
 from aii.streaming.session import Session
 from aii.streaming.settings import CallSettings
 from aii.streaming.vocabulary import Vocabulary
@@ -30,6 +32,14 @@ FRAME = 160
 STEP = 320
 REMNANT = SAMPLE_RATE // 8
 VOCABULARY = Vocabulary()
+
+SMALL = {
+    "window": 0.4,
+    "reset": 2.0,
+    "agreement": AgreementSettings(step=0.2, trim=1.5),
+    "alignatt": AlignAttSettings(step=0.2, buffer=4.0),
+}
+"""All in small, so that a call of some seconds goes through resets, trims and full buffers."""
 
 Hear = Callable[[DecodeRequest], Hypothesis]
 

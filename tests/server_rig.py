@@ -23,6 +23,15 @@ WAIT = 100.0
 """Seconds after which a test gives up waiting for what must come; a busy machine is slow."""
 
 
+class Clock:
+    """Stands still until it is set."""
+
+    now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Listener:
     """A sink that keeps everything and lets a test wait for it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 from fake_engine import hear
+from server_rig import Clock
 
 from aii.protocols import Audio, Hangup, make_framing
 from aii.protocols.frames import Ask
@@ -17,13 +18,6 @@ from aii.streaming.window import WindowSettings
 from aii.types import DecodeRequest, Hypothesis
 
 QUESTION = Ask({"digits": 4, "timeout": 3.0})
-
-
-class Clock:
-    now = 50.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class SlowEngine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from server_rig import Clock
 from tone_speech import ToneEngine, encoded, say, starts
 
 from aii.protocols import AsteriskMediaProtocol, FreeswitchProtocol, make_framing
@@ -18,13 +19,6 @@ from aii.streaming.factory import Sessions
 from aii.streaming.settings import CallSettings
 
 ASKED, ANSWERED = "help one two", "yes nine"
-
-
-class Clock:
-    now = 50.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Desk:

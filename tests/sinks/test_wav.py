@@ -127,7 +127,7 @@ def test_what_the_disk_is_too_slow_for_is_silence_of_the_same_length(tmp_path, m
     assert "is too slow: silence is recorded" in caplog.text
 
 
-def test_a_recording_that_fails_ends_alone(tmp_path, monkeypatch, caplog):
+def no_room_to_open(monkeypatch):
     real = wav.open_new
 
     def failing(folder, stem, extension):
@@ -136,16 +136,9 @@ def test_a_recording_that_fails_ends_alone(tmp_path, monkeypatch, caplog):
         return real(folder, stem, extension)
 
     monkeypatch.setattr(wav, "open_new", failing)
-    sink = WavSink(tmp_path)
-    audio = samples(0.2)
-    record(sink, "bad", audio)
-    record(sink, "good", audio)
-    assert sink.close(WAIT)
-    assert [path.name for path in tmp_path.iterdir()] == ["good.wav"]
-    assert caplog.text.count("the recording of bad ends here: No space left on device") == 1
 
 
-def test_a_full_disk_leaves_no_file_that_nothing_can_play(tmp_path, monkeypatch, caplog):
+def no_room_to_write(monkeypatch):
     real = wav._all
 
     def failing(file, data):
@@ -154,6 +147,11 @@ def test_a_full_disk_leaves_no_file_that_nothing_can_play(tmp_path, monkeypatch,
         real(file, data)
 
     monkeypatch.setattr(wav, "_all", failing)
+
+
+@pytest.mark.parametrize("fill", [no_room_to_open, no_room_to_write])
+def test_a_recording_that_fails_ends_alone_and_leaves_no_file(tmp_path, monkeypatch, caplog, fill):
+    fill(monkeypatch)
     sink = WavSink(tmp_path)
     audio = samples(0.2)
     record(sink, "bad", audio)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_engine import FRAME, answer, floats, hear, make_session, slin, speech, spoken
+from fake_engine import FRAME, SMALL, answer, floats, hear, make_session, slin, speech, spoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,21 +15,11 @@ from aii.audio.pcm import SlinDecoder
 from aii.protocols import Audio, Dtmf, make_framing
 from aii.protocols.audiosocket import message
 from aii.streaming import events as told
-from aii.streaming.alignatt import AlignAttSettings
 from aii.streaming.events import Final, Partial
-from aii.streaming.local_agreement import AgreementSettings
 from aii.streaming.settings import POLICIES
 from aii.types import DecodeRequest, Hypothesis
 
 S = 16_000
-
-SMALL = {
-    "window": 0.4,
-    "reset": 2.0,
-    "agreement": AgreementSettings(step=0.2, trim=1.5),
-    "alignatt": AlignAttSettings(step=0.2, buffer=4.0),
-}
-"""All in small, so that a call of some seconds goes through resets, trims and full buffers."""
 
 
 def call(seconds: float, seed: int = 0, pause: float = 0.0) -> np.ndarray:

@@ -9,8 +9,9 @@ import pytest
 from fake_engine import VOCABULARY, answer, call_settings, floats, hear, speech, spoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from question_rig import DETECTOR
 
-from aii.audio.vad import CONTEXT, STEP, VadBatcher
+from aii.audio.vad import STEP
 from aii.streaming.endpointing import EndpointSettings
 from aii.streaming.events import CallEnded, Final, NoSpeech, Skipped, SpeechEnded, SpeechStarted
 from aii.streaming.factory import Sessions
@@ -18,23 +19,6 @@ from aii.streaming.session import Session
 from aii.streaming.settings import POLICIES
 
 S = 16_000
-
-
-class Anything:
-    """Whatever is not silent is speech."""
-
-    name = "anything"
-    state_size = 1
-    rest = np.zeros(1, np.float32)
-
-    def features(self, samples: np.ndarray) -> np.ndarray:
-        return np.abs(samples[:, CONTEXT:]).max(axis=1)[:, None]
-
-    def recur(self, features: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return (features[:, 0] > 0).astype(np.float32), states
-
-
-DETECTOR = VadBatcher(Anything())
 
 
 def session(policy: str = "window", *, longest: float = 30.0, **own) -> Session:

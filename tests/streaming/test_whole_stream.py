@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fake_engine import FRAME, answer, floats, hear, make_session, slin, speech, spoken
+from fake_engine import FRAME, SMALL, answer, floats, hear, make_session, slin, speech, spoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,14 +21,6 @@ from aii.streaming.settings import POLICIES
 from aii.types import DecodeRequest, Hypothesis
 
 S = 16_000
-
-SMALL = {
-    "window": 0.4,
-    "reset": 2.0,
-    "agreement": AgreementSettings(step=0.2, trim=1.5),
-    "alignatt": AlignAttSettings(step=0.2, buffer=4.0),
-}
-"""All in small, so that a call of some seconds goes through resets, trims and full buffers."""
 
 
 def call(seconds: float, seed: int = 0, pause: float = 0.0) -> np.ndarray:
