@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from aii.errors import ConfigError
 from aii.spoken_digits import digit_words, repeat_words
@@ -23,6 +23,8 @@ MOST_DIGITS = 40
 MOST_PHRASES = 200
 MOST_LETTERS = 100
 """Limits of what a call may ask, for an automaton takes memory."""
+
+Standing = Literal["none", "part", "open", "whole"]
 
 _MARKS = re.compile(r"[^\w'’]+")
 _DIGIT = re.compile(r"\d")
@@ -136,6 +138,37 @@ class Grammar:
     def read(self, text: str) -> str | None:
         """What ``text`` answers: the phrase, or the digits (perhaps too few); None: neither."""
         return self._phrase(text) if self.phrases else self._digits(text)
+
+    def standing(self, text: str) -> Standing:
+        """How far ``text`` is: ``none`` of what may be answered, ``part`` of it, a whole answer
+        that may go on (``open``), or one behind which nothing can follow (``whole``)."""
+        value, plain = self.read(text), _plain(text)
+        if not self.phrases:
+            said = len(value or "")
+            if not said:
+                return "none"
+            return "part" if said < self.least else "open" if said < self.most else "whole"
+        longer = plain and any(_plain(phrase).startswith(f"{plain} ") for phrase in self.phrases)
+        if value is None:
+            return "part" if longer else "none"
+        return "open" if longer else "whole"
+
+    def rest(self, said: str) -> Grammar:
+        """What may be said behind ``said``: fewer digits, the ends of phrases (or whole ones)."""
+        if not self.phrases:
+            count = len(self.read(said) or "")
+            return replace(
+                self, least=max(self.least - count, 1), most=max(self.most - count, 1)
+            ) if count else self  # fmt: skip
+        plain = _plain(said)
+        ends = [
+            _plain(phrase).removeprefix(f"{plain} ")
+            for phrase in self.phrases
+            if plain and _plain(phrase).startswith(f"{plain} ")
+        ]
+        ends = [end for end in dict.fromkeys(ends) if end not in self.phrases]
+        keys = (*self.keys, *[""] * len(ends))
+        return replace(self, phrases=(*self.phrases, *ends), keys=keys) if ends else self
 
     def _digits(self, text: str) -> str | None:
         words, repeats = digit_words(self.language), repeat_words(self.language)

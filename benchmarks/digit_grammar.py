@@ -38,7 +38,8 @@ from aii.engine.hearing import hear
 from aii.evaluation import total_word_errors
 from aii.grammar import Grammar
 from aii.spoken_digits import digit_words
-from aii.streaming.collect import Collector, Question
+from aii.streaming.collect import Collector
+from aii.streaming.question import Question
 from aii.streaming.vocabulary import Vocabulary
 from aii.types import SAMPLE_RATE, DecodeRequest
 from benchmarks.common import note, result

@@ -9,10 +9,10 @@ from fake_engine import VOCABULARY, call_settings, floats, hear
 
 from aii.audio.vad import CONTEXT, VadBatcher
 from aii.grammar import Grammar
-from aii.streaming.collect import Question
 from aii.streaming.endpointing import EndpointSettings
 from aii.streaming.events import Answer, Event
 from aii.streaming.factory import Sessions
+from aii.streaming.question import Question
 from aii.streaming.session import Session
 from aii.types import DecodeRequest, Hypothesis
 
@@ -45,11 +45,11 @@ def said(*values: int, seconds: float = 0.4) -> np.ndarray:
 
 
 def as_digits(request: DecodeRequest) -> Hypothesis:
-    """What is heard: the values of the samples as words for digits; 10 is "sales"."""
+    """What is heard: the values of the samples as words for digits; 10 is "sales", 11 nothing."""
     heard = hear(request)
 
     def spell(text: str) -> str:
-        return " " + (*UNITS, "sales")[int(text.strip()[1:])]
+        return " " + (*UNITS, "sales", "")[int(text.strip()[1:])]
 
     segments = tuple(
         replace(

@@ -8,6 +8,8 @@ import pytest
 from aii.errors import ConfigError
 from aii.grammar import MOST_DIGITS, MOST_PHRASES, Grammar, Machine
 
+CITIES = Grammar.words(["new york", "New York City", "boston"])
+
 
 def accepts(grammar: Grammar, text: str) -> bool:
     machine = grammar.machine()
@@ -158,3 +160,42 @@ def test_a_machine_keeps_paths_apart_that_begin_alike():
 
 def test_long_digits_take_little_memory():
     assert len(Grammar.digits(1, MOST_DIGITS).machine()) < 12_000
+
+
+@pytest.mark.parametrize(
+    "grammar, text, standing",
+    [
+        (Grammar.digits(4, 8), "", "none"),
+        (Grammar.digits(4, 8), "sales", "none"),
+        (Grammar.digits(4, 8), "four two", "part"),
+        (Grammar.digits(4, 8), "four double two one", "open"),
+        (Grammar.digits(4, 8), "42714271", "whole"),
+        (Grammar.digits(4, 4), "42714271", "whole"),
+        (CITIES, "", "none"),
+        (CITIES, "York", "none"),
+        (CITIES, "new", "part"),
+        (CITIES, "New York.", "open"),
+        (CITIES, "new york city", "whole"),
+        (CITIES, "new york please", "whole"),
+        (CITIES, "boston", "whole"),
+    ],
+)
+def test_how_far_an_answer_is(grammar: Grammar, text: str, standing: str) -> None:
+    assert grammar.standing(text) == standing
+
+
+@pytest.mark.parametrize(
+    "grammar, said, rest",
+    [
+        (Grammar.digits(4, 8), "", Grammar.digits(4, 8)),
+        (Grammar.digits(4, 8), "four two", Grammar.digits(2, 6)),
+        (Grammar.digits(4, 8), "four two seven one nine", Grammar.digits(1, 3)),
+        (Grammar.digits(4, 4), "42719", Grammar.digits(1, 1)),
+        (CITIES, "", CITIES),
+        (CITIES, "boston", CITIES),
+        (CITIES, "new", Grammar.words([*CITIES.phrases, "york", "york city"])),
+        (CITIES, "New York.", Grammar.words([*CITIES.phrases, "city"])),
+    ],
+)
+def test_what_may_follow_what_was_said(grammar: Grammar, said: str, rest: Grammar) -> None:
+    assert grammar.rest(said) == rest

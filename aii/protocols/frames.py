@@ -41,7 +41,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class Ask:
-    """The client asks the caller something; ``aii.streaming.collect`` reads what."""
+    """The client asks the caller something; ``aii.streaming.question`` reads what."""
 
     question: Mapping[str, Any]
 

@@ -28,8 +28,8 @@ from aii.servers.leg import Leg, Manner
 from aii.servers.logs import Once
 from aii.servers.registry import CallPlan
 from aii.servers.services import Services
-from aii.streaming.collect import Question
 from aii.streaming.events import CallEnded, CallStarted, Event
+from aii.streaming.question import Question
 from aii.streaming.session import Counters, Session
 from aii.types import SAMPLE_RATE
 

@@ -3,11 +3,15 @@
 While a question is open, what the caller says is recognised within its grammar, and keys count as
 well as speech. The first of these gives the answer:
 
-* enough digits, or a key that means a word; the end key (``#``) ends what was keyed, ``*`` clears
-  it; ``key_pause`` seconds after the last key what was keyed counts as it is;
-* the end of an utterance (an endpoint, a flush) that fits the grammar; one with too few digits
-  waits ``pause`` seconds for more;
+* as many digits as may come, or a key that means a word; the end key (``#``) ends what was keyed
+  or said, ``*`` clears what was keyed; ``key_pause`` seconds after the last key what was keyed
+  counts as it is;
+* the end of an utterance (an endpoint) behind which nothing more fits the grammar. One that is no
+  whole answer waits ``pause`` seconds for more, one that may go on (four digits of "four to eight",
+  "new york" beside "new york city") ``more_pause``; a flush says that nothing more comes;
 * ``timeout`` seconds in which nobody speaks or keys; the end of the call; the next question.
+
+A noise after what was said is no speech and does not begin the waiting anew.
 
 Times are the call's own, in seconds of its audio; where none comes, the clock counts instead
 (``aii.streaming.arrivals``), and who stops sending while speaking is done after ``pause``. Without
@@ -17,15 +21,10 @@ fits the grammar, or at ``timeout``.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from aii.constraint import GrammarConstraint
-from aii.errors import ConfigError
-from aii.grammar import Grammar
 from aii.streaming.arrivals import GRACE, Arrivals
 from aii.streaming.events import (
     Answer,
@@ -36,96 +35,15 @@ from aii.streaming.events import (
     Partial,
     SpeechStarted,
 )
+from aii.streaming.question import Question
 from aii.streaming.vocabulary import Vocabulary
 from aii.types import DecodeRequest, Word
 
 ENDPOINTS = ("endpoint", "flush", "hangup")
 """Reasons of finals after which the caller is done speaking, for now."""
 
-LONGEST_NAME = 100
-
 BEAMS = 5
 """Answers are short, so looking at several costs little."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked.
-
-    Attributes:
-        grammar: what may be answered.
-        name: of the question, for the answer.
-        timeout: seconds for the caller to begin.
-        pause: seconds to wait for more digits where there are too few.
-        key_pause: seconds after a key in which another one may come.
-        end_key: the key that ends what is keyed, "" for none.
-        confidence: speech that the model is less sure of than this (0 to 1) does not match.
-    """
-
-    grammar: Grammar
-    name: str = ""
-    timeout: float = 10.0
-    pause: float = 2.0
-    key_pause: float = 3.0
-    end_key: str = "#"
-    confidence: float = 0.0
-
-    @classmethod
-    def parse(cls, value: Mapping[str, Any] | str) -> Question:
-        """A question as it is asked for outside.
-
-        Args:
-            value: what :meth:`aii.grammar.Grammar.parse` takes; a mapping (or the JSON of one) may
-                also have ``language`` and the attributes of this class by name. ``type`` is passed
-                over.
-
-        Raises:
-            ConfigError: something in it is not understood.
-        """
-        if isinstance(value, str) and not value.lstrip().startswith("{"):
-            return cls(Grammar.parse(value))
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                raise ConfigError("a question begins like a JSON object and is none") from None
-        if not isinstance(value, Mapping):
-            raise ConfigError("a question is an object with digits or words")
-        known = {"digits", "words", "language", "type", "name", "end_key", *_SECONDS, "confidence"}
-        if unknown := [str(name)[:40] for name in value if name not in known]:
-            raise ConfigError(
-                f"a question has no {unknown[0]!r}; it has {', '.join(sorted(known))}"
-            )
-        language, name, end_key = (
-            value.get("language"), value.get("name", ""), value.get("end_key", "#")
-        )  # fmt: skip
-        if not isinstance(name, str) or len(name) > LONGEST_NAME:
-            raise ConfigError(f"name must be text of at most {LONGEST_NAME} characters")
-        if end_key not in ("", "#", "*"):
-            raise ConfigError("end_key must be #, * or empty")
-        if language is not None and not isinstance(language, str):
-            raise ConfigError("language must be the code of a language")
-        grammar = Grammar.parse({k: value[k] for k in ("digits", "words") if k in value}, language)
-        seconds = {
-            item: _number(item, value[item], most)
-            for item, most in _SECONDS.items()
-            if item in value
-        }
-        sure = _number("confidence", value.get("confidence", 0.0), 1.0)
-        return cls(grammar, name, end_key=str(end_key), confidence=sure, **seconds)
-
-
-_SECONDS = {"timeout": 600.0, "pause": 60.0, "key_pause": 60.0}
-
-
-def _number(name: str, value: object, most: float) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(str(value))
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= most:
-        raise ConfigError(f"{name} must be a number from 0 to {most:g}")
-    return number
 
 
 class Collector:
@@ -151,9 +69,9 @@ class Collector:
         self._keys = ""
         self._keyed: tuple[float, float] | None = None  # first and last key
         self._heard: list[Final] = []
-        self._said_at: float | None = None  # end of an utterance that is too short so far
+        self._said_at: float | None = None  # end of an utterance after which more may come
         self._utterances = 0  # begun, and their last final is still to come
-        self._last_look = False  # everything up to now is being decoded, then it is over
+        self._last_look = ""  # everything up to now is being decoded, then it is over: status
         self._cut_off = False  # the audio stopped within an utterance, which was flushed
         self._arrivals = Arrivals()
         self._lag: float | None = 0.0  # of the audio when what is waited for began; None: is now
@@ -180,14 +98,8 @@ class Collector:
 
     def _rest(self, start: float) -> GrammarConstraint:
         """What is still to be said from ``start`` (seconds) on: digits that came before count."""
-        grammar = self.question.grammar
         before = [event.text for event in self._heard if event.end <= start + 1e-6]
-        said = len(grammar.read(" ".join(before)) or "") if not grammar.phrases else 0
-        if not said:
-            return self._constraint
-        rest = replace(
-            grammar, least=max(grammar.least - said, 1), most=max(grammar.most - said, 1)
-        )
+        rest = self.question.grammar.rest(" ".join(before))
         return replace(self._constraint, grammar=rest)
 
     def see(self, event: Event) -> Answer | None:
@@ -197,7 +109,7 @@ class Collector:
         if isinstance(event, Dtmf):
             return self._key(event)
         if isinstance(event, SpeechStarted):
-            self._utterances, self._said_at = self._utterances + 1, None
+            self._utterances += 1
         elif isinstance(event, Final) and event.end > self._start + 1e-6:
             return self._final(event)
         elif isinstance(event, CallEnded):
@@ -205,13 +117,18 @@ class Collector:
         return None
 
     def wants_flush(self, event: Event) -> bool:
-        """Whether this partial looks like the whole answer, and nobody else will say so."""
+        """Whether what was said is wanted as a final now.
+
+        The end key was pressed; or this partial looks like the whole answer, and nobody else will
+        say so.
+        """
+        if isinstance(event, Dtmf):
+            return self._last_look == "nomatch" and not self.done
         if self.done or self._voiced or not isinstance(event, Partial) or self._last_look:
             return False
         if event.start < self._start - 1e-6:
             return False
-        value, grammar = self.question.grammar.read(event.text), self.question.grammar
-        return value is not None and (bool(grammar.phrases) or len(value) >= grammar.most)
+        return self.question.grammar.standing(event.text) == "whole"
 
     def note(self, position: float, now: float, *, reading: bool = True) -> None:
         """See :meth:`aii.streaming.arrivals.Arrivals.note`."""
@@ -241,10 +158,11 @@ class Collector:
         if self._lag is not None:
             time += max(self._arrivals.lost(position) - self._lag, 0.0)
         if self._keyed is not None:
-            late = time - self._keyed[1] >= question.key_pause
+            full = len(self._keys) >= question.grammar.most
+            late = time - self._keyed[1] >= (question.end_pause if full else question.key_pause)
             return (self._from_keys() if late else None), False
         if self._last_look:
-            return (None if busy else self._closed("timeout", position)), False
+            return (None if busy else self._closed(self._last_look, position)), False
         self._cut_off = self._cut_off and idle >= GRACE
         if self._utterances and not self._cut_off:
             self._cut_off = idle >= max(question.pause, GRACE)
@@ -252,14 +170,20 @@ class Collector:
         if self._cut_off and busy:
             return None, False
         if self._said_at is not None:
-            late = time - self._said_at >= question.pause
+            late = time - self._said_at >= self._patience
             return (self._closed("short", position) if late else None), False
         if time - self._start < question.timeout:
             return None, False
         if self._voiced:
             return self._closed("timeout", position), False
-        self._last_look = True
+        self._last_look = "timeout"
         return None, True
+
+    @property
+    def _patience(self) -> float:
+        """Seconds of silence that what was said may be followed by."""
+        open_end = self.question.grammar.standing(self._text) == "open"
+        return self.question.more_pause if open_end else self.question.pause
 
     def replaced(self, position: float) -> Answer | None:
         """The next question comes at ``position``; the answer to this one, if there was none."""
@@ -273,18 +197,26 @@ class Collector:
         if grammar.phrases:
             value = grammar.pressed(key)
             if value is None:
-                return None
+                return self._ended_by_key() if key == self.question.end_key else None
             self._keys, self._keyed = key, (event.start, event.start)
             return self._answer("match", value, "keys", key, event.start, event.start, 1.0)
         if key == self.question.end_key:
-            return self._from_keys() if self._keys else None
+            return self._ended_by_key()
         if key == "*":
             self._keys, self._keyed = "", None
-        elif key.isdigit():
+        elif key.isdigit() and len(self._keys) < grammar.most:
             self._keys += key
             self._keyed, self._lag = (first, event.start), None
-            if len(self._keys) >= grammar.most:
+            if len(self._keys) >= grammar.most and not self.question.end_pause:
                 return self._from_keys()
+        return None
+
+    def _ended_by_key(self) -> Answer | None:
+        """The end key: what was keyed is the answer, else what was said and is being said."""
+        if self._keys:
+            return self._from_keys()
+        if self._heard or self._utterances:
+            self._last_look = "nomatch"
         return None
 
     def _from_keys(self) -> Answer:
@@ -295,23 +227,25 @@ class Collector:
     # -- speech ---------------------------------------------------------------------------------
 
     def _final(self, event: Final) -> Answer | None:
-        grammar = self.question.grammar
         if event.reason in ("endpoint", "error"):
             self._utterances = max(self._utterances - 1, 0)
-        if event.text.strip():
+        news = bool(event.text.strip())
+        if news:
             self._heard.append(event)
         if self._keyed is not None:  # keys go before what is said meanwhile
             return None
-        value = grammar.read(self._text)
-        enough = value is not None and not grammar.phrases and len(value) >= grammar.most
-        if enough or (event.reason in ENDPOINTS and self._text):
-            if value is None:
-                return self._spoken("nomatch", None)
-            if grammar.phrases or len(value) >= grammar.least:
-                return self._spoken("match", value)
+        standing, endpoint = self.question.grammar.standing(self._text), event.reason in ENDPOINTS
+        enough = standing == "whole" and not self.question.grammar.phrases
+        if enough or (endpoint and standing == "whole"):
+            return self._closed("match", event.end)
+        if endpoint and standing == "open" and (event.reason != "endpoint" or self._last_look):
+            return self._closed("match", event.end)
+        if endpoint and standing == "none" and self._text:
+            return self._closed("nomatch", event.end)
+        if endpoint and news:
             self._said_at, self._lag = event.end, None
-        if self._last_look and event.reason in ENDPOINTS:
-            return self._closed("timeout", event.end)
+        if self._last_look and endpoint:
+            return self._closed(self._last_look, event.end)
         return None
 
     @property
@@ -331,13 +265,13 @@ class Collector:
         """The answer when nothing more is waited for."""
         if self._keyed is not None:
             return self._from_keys()
+        if not self._text:
+            return self._answer(status, None, "", "", self._start, end, None)
         value = self.question.grammar.read(self._text)
         if value is None:
-            if self._text:
-                return self._spoken("nomatch", None)
-            return self._answer(status, None, "", "", self._start, end, None)
-        full = self.question.grammar.phrases or len(value) >= self.question.grammar.least
-        return self._spoken("match" if full else "short", value)
+            return self._spoken("nomatch", None)
+        short = self.question.grammar.standing(self._text) == "part"
+        return self._spoken("short" if short else "match", value)
 
     def _answer(
         self,

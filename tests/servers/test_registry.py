@@ -8,8 +8,8 @@ import pytest
 
 from aii.errors import ConfigError, ServiceError
 from aii.servers.registry import CallPlan, CallRegistry, parse_plan
-from aii.streaming.collect import Question
 from aii.streaming.events import Final, Partial, SpeechEnded
+from aii.streaming.question import Question
 from aii.streaming.settings import CallSettings
 from aii.types import Segment
 

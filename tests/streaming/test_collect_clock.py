@@ -8,8 +8,8 @@ from question_rig import DIGITS, MENU, Caller, said, silence
 
 from aii.grammar import Grammar
 from aii.streaming.arrivals import GRACE, LOOK
-from aii.streaming.collect import Question
 from aii.streaming.events import Answer
+from aii.streaming.question import Question
 from aii.streaming.settings import POLICIES
 
 
@@ -55,7 +55,7 @@ def test_audio_that_comes_late_is_still_heard():
     caller.ask(Question(DIGITS, timeout=6.0))
     caller.sends_nothing(5.0)
     caller.hears(silence(4.5), late=True)
-    caller.hears(np.concatenate([silence(0.6), said(4, 2), silence(1.0)]))
+    caller.hears(np.concatenate([silence(0.6), said(4, 2), silence(2.0)]))
     assert outcome(caller) == ("match", "42")
 
 
@@ -78,7 +78,7 @@ def test_what_the_server_does_not_read_may_be_there():
     caller.sends_nothing(30.0)
     assert caller.answers == []
     caller.reading = True
-    caller.hears(np.concatenate([said(4), silence(1.0)]))
+    caller.hears(np.concatenate([said(4), silence(2.0)]))
     assert outcome(caller) == ("match", "4")
 
 

@@ -8,8 +8,9 @@ from fake_engine import VOCABULARY
 
 from aii.errors import ConfigError
 from aii.grammar import Grammar
-from aii.streaming.collect import Collector, Question, confidence
+from aii.streaming.collect import Collector, confidence
 from aii.streaming.events import Final, Partial, SpeechStarted
+from aii.streaming.question import Question
 from aii.types import DecodeRequest, Segment, Word
 
 DIGITS = Grammar.digits(1, 4)
@@ -23,7 +24,7 @@ def final(text: str, sure: float, reason: str = "endpoint") -> Final:
 
 
 def test_speech_that_the_model_doubts_does_not_match():
-    question = Question(DIGITS, confidence=0.5)
+    question = Question(Grammar.digits(2, 2), confidence=0.5)
     for sure, status, value in ((0.6, "match", "42"), (0.4, "nomatch", None)):
         collector = Collector(question, 0.0, VOCABULARY, voiced=True)
         answer = collector.see(final("four two", sure))
@@ -64,7 +65,7 @@ def test_a_final_that_failed_does_not_keep_it_open_for_ever():
 
 
 def test_a_collector_gives_one_answer():
-    collector = Collector(Question(DIGITS), 0.0, VOCABULARY, voiced=False)
+    collector = Collector(Question(Grammar.digits(2, 2)), 0.0, VOCABULARY, voiced=False)
     assert collector.see(final("four two", 1.0)) is not None
     assert collector.see(final("four two", 1.0)) is None
     assert collector.due(99.0) == (None, False)
@@ -84,6 +85,18 @@ def test_a_collector_gives_one_answer():
             Question(MENU, "menu", 5.0, 1.0, 0.0, "", 0.3),
         ),
         ({"digits": 2, "language": "de"}, Question(Grammar.digits(2, 2, language="de"))),
+        ("digits,more_pause=1,timeout=8:1-4", Question(DIGITS, timeout=8.0, more_pause=1.0)),
+        ("words,name=menu, end_key=:sales=1|support=2", Question(MENU, "menu", end_key="")),
+        (
+            {"digits": "1-4", "incompletetimeout": "1500ms", "interdigittimeout": "2s",
+             "termtimeout": "0.5s", "termchar": "*", "timeout": "7s"},
+            Question(DIGITS, timeout=7.0, pause=1.5, more_pause=1.5, key_pause=2.0,
+                     end_pause=0.5, end_key="*"),
+        ),
+        (
+            {"digits": "1-4", "incompletetimeout": 3, "more_pause": 1},
+            Question(DIGITS, pause=3.0, more_pause=1.0),
+        ),
     ],
 )  # fmt: skip
 def test_how_a_question_is_asked(value, question: Question):
@@ -95,7 +108,9 @@ def test_how_a_question_is_asked(value, question: Question):
     [{}, [], 3, "x", "{", '{"digits": }', {"digits": 4, "speed": 1}, {"digits": 4, "timeout": -1},
      {"digits": 4, "timeout": "soon"}, {"digits": 4, "pause": True}, {"digits": 4, "end_key": "5"},
      {"digits": 4, "name": 5}, {"digits": 4, "name": "x" * 101}, {"digits": 4, "confidence": 2},
-     {"digits": 4, "language": 1}, {"digits": 4, "timeout": float("nan")}],
+     {"digits": 4, "language": 1}, {"digits": 4, "timeout": float("nan")}, "digits,4:5",
+     "digits,speed=1:4", {"digits": 4, "timeout": "5 min"}, {"digits": 4, "termtimeout": "-1s"},
+     {"digits": 4, "more_pause": 61}, {"digits": 4, "termchar": 1}],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_one_line(value):
     with pytest.raises(ConfigError) as info:

@@ -35,7 +35,7 @@ from aii.protocols.metadata import SECRET
 from aii.servers.registry import CallPlan, parse_plan
 from aii.servers.web.bridge import bridge
 from aii.servers.web.state import web_of
-from aii.streaming.collect import Question
+from aii.streaming.question import Question
 
 router = APIRouter()
 
