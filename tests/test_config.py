@@ -61,6 +61,8 @@ GOOD = {
     "origins": ("https://a.example, http://b:81", ("https://a.example", "http://b:81")),
     "trusted_proxies": ("10.0.0.0/8", ("10.0.0.0/8",)),
     "max_sessions": ("5", 5),
+    "max_watchers": ("4", 4),
+    "max_recordings": ("3", 3),
     "max_per_address": ("6", 6),
     "rate_limit": ("none", None),
     "session_seconds": ("60", 60.0),

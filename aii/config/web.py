@@ -108,8 +108,16 @@ class WebOptions:
         metavar="LIST",
     )  # fmt: skip
     max_sessions: int = option(
-        200, "WebSocket sessions at once; further ones are refused", whole(1, 100_000)
+        200, "calls by WebSocket at once; further ones are refused", whole(1, 100_000)
     )
+    max_watchers: int = option(
+        100, "clients that follow the events of all calls at once (the dashboard is one); further "
+        "ones are refused", whole(1, 100_000),
+    )  # fmt: skip
+    max_recordings: int = option(
+        32, "recordings that are sent to the REST interface at once, until they are answered; "
+        "further ones are refused", whole(1, 100_000),
+    )  # fmt: skip
     max_per_address: int = option(
         100, "connections to the web listener at once from one address", whole(1, 100_000)
     )

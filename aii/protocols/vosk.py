@@ -99,6 +99,10 @@ class VoskProtocol(MessageProtocol):
         if self._utterance.take(event):
             self._keep()
 
+    def hang_up(self) -> None:
+        """We end the call: the client gets what it would have got for its eof."""
+        self._ending = True
+
     def _keep(self) -> None:
         self._whole.append((self._utterance.text, self._utterance.words))
         self._utterance.clear()

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 FILES_PER_CALL = 1
 """Descriptors of an open call: its socket."""
@@ -128,3 +129,41 @@ def signals() -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def before_signals(act: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+    """Within, something is done before SIGINT or SIGTERM reach the handlers of another's server.
+
+    The first one calls ``act(go_on)``, on the main thread between two of its instructions; the
+    handler from before is called once ``go_on`` is, on the main thread too. A second one goes
+    through at once. Nothing is changed outside the main thread, or where the handler is none of
+    Python's.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def handler_of(number: int, before: Callable[[int, FrameType | None], Any]) -> Any:
+        def handle(number: int, frame: FrameType | None) -> None:
+            seen.append(number)
+            if len(seen) == 1:
+                act(lambda: before(number, frame))
+            else:
+                before(number, frame)
+
+        return handle
+
+    ours = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        if callable(before):
+            ours[number] = handler_of(number, before), before
+            signal.signal(number, ours[number][0])
+    try:
+        yield
+    finally:
+        for number, (own, before) in ours.items():
+            if signal.getsignal(number) is own:  # else somebody has set another since
+                signal.signal(number, before)

@@ -16,6 +16,7 @@ from aii.errors import ConfigError, MissingExtraError
 from aii.servers.address import is_local, shown
 from aii.servers.lifecycle import Bell, make_selector
 from aii.servers.models import Models
+from aii.servers.refusals import Refusals
 from aii.servers.services import Services
 from aii.servers.tcp import TcpServer
 from aii.servers.tls import server_context, trouble_with
@@ -86,6 +87,7 @@ class Listeners:
         tcp_context = context if config.tls in ("both", "tcp") else None
         self._stopping = False
         self.failure = ""
+        self._refusals = Refusals() if web is None else web.refused
         self._tcp: list[tuple[str, TcpServer]] = []
         self._web: WebListener | None = None
         if web is not None:
@@ -102,6 +104,7 @@ class Listeners:
                 own,
                 max_calls=config.max_calls,
                 count=self.open_calls,
+                refusals=self._refusals,
                 options="--host or --audiosocket-port",
             )
             self._tcp.append(("AudioSocket on", server))
@@ -113,6 +116,7 @@ class Listeners:
                 max_calls=config.max_calls,
                 count=self.open_calls,
                 context=tcp_context,
+                refusals=self._refusals,
             )
             self._tcp.append(("TLS listening on" if tcp_context else "listening on", server))
         self._bell = Bell()  # last: a port that is taken must leave nothing open
@@ -205,6 +209,7 @@ class Listeners:
         for thread in threads:
             thread.join(timeout + 15.0)
         self._bell.close()
+        self._refusals.close()
         return len(done) == len(ends) and all(done)
 
 

@@ -51,7 +51,7 @@ class Metrics:
         self._skips = self._counter("aii_windows_skipped", "Windows left out", "reason")
         self._lost = self._counter("aii_lost_seconds", "Seconds of audio that nobody decoded")
         self._removed = self._counter("aii_removed", "Times that a guard took text away")
-        self._refused = self._counter("aii_refused", "Web clients refused or cut", "why")
+        self._refused = self._counter("aii_refused", "Clients refused or cut", "why")
         self._requests = self._counter("aii_http_requests", "HTTP requests", "route", "status")
         self._latency = self._histogram("aii_latency_seconds", "Waiting and computing of a window")
         self._queued = self._histogram("aii_queued_seconds", "Waiting of a window for the engine")
@@ -104,7 +104,7 @@ class Metrics:
     # What is not an event.
 
     def refused(self, why: str) -> None:
-        """A web client was refused or cut; ``why`` is one of few words."""
+        """A client was refused or cut; ``why`` is one of few words."""
         self._refused.labels(why).inc()
 
     def request(self, route: str, status: int) -> None:

@@ -15,6 +15,7 @@ from aii.servers.address import BACKLOG, listen, shown
 from aii.servers.connection import Connection
 from aii.servers.lifecycle import Bell, make_selector
 from aii.servers.loop import Loop
+from aii.servers.refusals import Refusals
 from aii.servers.services import Services
 from aii.servers.tls_pump import TlsPump
 from aii.sinks.socket import Outbox
@@ -38,6 +39,7 @@ class TcpServer:
             services have no room.
         count: how many there are, where others share the limit; None to count our own.
         context: for TLS, or None.
+        refusals: told of each call that is refused.
         options: those that name host and port, for the message when they cannot be had.
 
     Raises:
@@ -53,6 +55,7 @@ class TcpServer:
         max_calls: int = 500,
         count: Callable[[], int] | None = None,
         context: ssl.SSLContext | None = None,
+        refusals: Refusals | None = None,
         options: str = "--host or --port",
     ) -> None:
         self._services = services
@@ -65,6 +68,7 @@ class TcpServer:
         self._bell = Bell()
         self._stopping = False
         self._loop: Loop[Connection] = Loop(clock=services.clock)
+        self._refusals = refusals or Refusals()
         self._refused: dict[socket.socket, float] = {}
         self.counts = {"accepted": 0, "refused": 0}
 
@@ -151,11 +155,14 @@ class TcpServer:
             if self._pump is not None:
                 sock = self._pump.wrap(sock)
             if self._count() >= self._max_calls:
-                why = f"{self._max_calls} calls are open already"
-                self._refuse(selector, sock, caller, why, "--max-calls")
+                why = f"{self._max_calls} calls are open already; try again later"
+                self._refusals("calls", caller, f"{why} (--max-calls)")
+                self._refuse(selector, sock, why)
                 return
             if why := self._services.no_room():
-                self._refuse(selector, sock, caller, why, "--when-full, --objective")
+                why += "; try again later"
+                self._refusals("full", caller, f"{why} (--when-full, --objective)")
+                self._refuse(selector, sock, why)
                 return
             connection = Connection(sock, caller, self._services, self._loop)
         except OSError as error:
@@ -165,16 +172,12 @@ class TcpServer:
         self._loop.add(connection)
         self.counts["accepted"] += 1  # last: who counts them finds the call among the open ones
 
-    def _refuse(
-        self, selector: selectors.BaseSelector, sock: socket.socket, caller: str, why: str, how: str
-    ) -> None:
+    def _refuse(self, selector: selectors.BaseSelector, sock: socket.socket, why: str) -> None:
         """Say why, then let the client close: closing first would take the line from it."""
         self.counts["refused"] += 1
-        line = f"refused: {why}; try again later"
-        log.warning("%s: %s (%s)", caller, line, how)
         sock.setblocking(False)
         outbox = Outbox(self._services.reply)
-        outbox.say(line)
+        outbox.say(f"refused: {why}")
         try:
             sock.send(outbox.peek())
             sock.shutdown(socket.SHUT_WR)

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +16,9 @@ import time
 import urllib.request
 
 import numpy as np
+import pytest
 from serve_rig import ROOT, WAIT, Server, free_port, in_process, send
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from aii.cli import serve as command
@@ -73,8 +76,9 @@ def test_a_web_port_that_is_taken_is_told(capsys):
     assert "choose another with --web-host or --web-port" in capsys.readouterr().err
 
 
-def test_uvicorn_serves_the_application_by_itself():
-    """``uvicorn aii.servers.web:app``, set up by the environment."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_uvicorn_serves_the_application_by_itself(number):
+    """``uvicorn aii.servers.web:app``, set up by the environment, to the last words."""
     port = free_port()
     environ = {**os.environ, "AII_TEMPERATURE": "0", "AII_THREADS": "1", "WHISPER_LAN": "en",
                "AII_TOKEN": "a-token-of-ours"}  # fmt: skip
@@ -93,13 +97,22 @@ def test_uvicorn_serves_the_application_by_itself():
                 break
             time.sleep(0.05)
         audio = asset("sample_call.slin").read_bytes()[: 32000 * 3]
-        with connect(
-            f"ws://{address}/ws?token=a-token-of-ours", proxy=None, open_timeout=WAIT
-        ) as ws:
-            ws.send((np.frombuffer(audio, "<i2") / 32768).astype("<f4").tobytes())
+        floats = (np.frombuffer(audio, "<i2") / 32768).astype("<f4").tobytes()
+        url = f"ws://{address}/ws?token=a-token-of-ours"
+        with connect(url, proxy=None, open_timeout=WAIT) as ws:
+            ws.send(floats)
             ws.send(json.dumps({"type": "end"}))
             assert [json.loads(message) for message in ws][-1]["text"]
-        process.send_signal(signal.SIGINT)
+        with connect(url, proxy=None, open_timeout=WAIT, ping_interval=None) as ws:
+            ws.send(floats)
+            ws.recv(timeout=WAIT)  # the call is there
+            process.send_signal(number)
+            told = []
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    told.append(json.loads(ws.recv(timeout=WAIT)))
+            assert (ws.close_code, ws.close_reason) == (1001, "the server is stopping")
+            assert told[-1]["text"], "the last words come after the signal"
         out, _ = process.communicate(timeout=WAIT)
     finally:
         process.kill()
@@ -107,3 +120,4 @@ def test_uvicorn_serves_the_application_by_itself():
         killer.cancel()
     assert "/ws?token=..." in out  # uvicorn's own line, without the secret
     assert "a-token-of-ours" not in out
+    assert re.search(r"ended after 3\.00 s: shutdown\n", out)

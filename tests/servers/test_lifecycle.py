@@ -8,7 +8,14 @@ import threading
 
 import pytest
 
-from aii.servers.lifecycle import Bell, StoppedEarly, make_selector, raise_file_limit, signals
+from aii.servers.lifecycle import (
+    Bell,
+    StoppedEarly,
+    before_signals,
+    make_selector,
+    raise_file_limit,
+    signals,
+)
 
 
 def rung(bell: Bell) -> bool:
@@ -89,3 +96,39 @@ def test_a_signal_that_somebody_swallowed_is_not_forgotten():
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(StoppedEarly):
             handling.hand_over(lambda: None)
+
+
+def test_something_is_done_before_a_signal_reaches_its_handler():
+    reached: list[int] = []
+    held: list = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: reached.append(number))
+    try:
+        theirs = signal.getsignal(signal.SIGTERM)
+        with before_signals(held.append):
+            signal.raise_signal(signal.SIGTERM)
+            assert (len(held), reached) == (1, [])
+            held[0]()
+            assert reached == [signal.SIGTERM]
+            signal.raise_signal(signal.SIGTERM)  # a second one goes through at once
+            assert (len(held), reached) == (1, [signal.SIGTERM] * 2)
+        assert signal.getsignal(signal.SIGTERM) is theirs
+        with before_signals(held.append):
+            other = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # what was set since stays
+        assert other is not theirs
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+    found = []
+
+    def inside() -> None:
+        with before_signals(lambda go_on: None):
+            found.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join(100)
+    assert found == [before]

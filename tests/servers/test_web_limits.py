@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import http.client
 import json
 import socket
 
@@ -244,18 +245,39 @@ def chunked(rig: WebRig, body: bytes) -> int:
 
 
 def test_too_many_sessions_are_refused():
-    with WebRig(max_sessions=3) as rig, call_beside(rig):
-        with rig.ws("/ws") as one, rig.ws("/ws/events") as two:
-            two.recv(timeout=WAIT)
-            for path in ("/ws", "/ws/transcription", "/ws/events"):
+    with WebRig(max_sessions=2) as rig, call_beside(rig):
+        with rig.ws("/ws") as one, rig.ws("/ws/events") as watcher:
+            one.send(SILENCE)
+            watcher.recv(timeout=WAIT)  # who only listens is no call, and takes no call's place
+            for path in ("/ws", "/ws/transcription", "/vosk", "/media"):
                 with rig.ws(path) as third:
                     code, reason = closed(third)
                 assert (code, reason) == (1013, "too many sessions are open; try again later")
-            assert rig.ask("GET", "/events").status == 503
+            assert refused(rig)["sessions"] == 4
             one.send(END)
             closed(one)
         wait_until(lambda: rig.web.sessions == 1)
         assert say(rig, "/ws", np.zeros(8000, np.float32))
+
+
+def test_those_who_follow_events_have_a_limit_of_their_own():
+    with WebRig(max_sessions=2, max_watchers=2) as rig, call_beside(rig):
+        with contextlib.closing(http.client.HTTPConnection(*rig.address, timeout=WAIT)) as stream:
+            stream.request("GET", "/events")
+            assert stream.getresponse().readline().startswith(b"data: ")
+            with rig.ws("/ws/events") as second:
+                second.recv(timeout=WAIT)
+                with rig.ws("/ws/events") as third:
+                    code, reason = closed(third)
+                assert (code, reason) == (1013, "too many follow the events; try again later")
+                answer = rig.ask("GET", "/events")
+                assert answer.status == 503
+                assert "too many follow the events" in answer.content.decode()
+                assert refused(rig)["watchers"] == 2
+                assert say(rig, "/ws", np.zeros(8000, np.float32))  # calls have room all the same
+        wait_until(lambda: rig.web.watchers == 0)
+        with rig.ws("/ws/events") as again:
+            assert json.loads(again.recv(timeout=WAIT))["type"] == "snapshot"
 
 
 class Crowded(FakeEngine):

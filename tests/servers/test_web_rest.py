@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fake_engine import speech, spoken
 from server_rig import WAIT, wait_until
-from web_rig import WebRig, call_beside
+from web_rig import WebRig, call_beside, refused
 
 openai = pytest.importorskip("openai")
 
@@ -242,7 +242,7 @@ def test_a_client_that_leaves_takes_its_work_along(stream, caplog):
         assert end.reason == "left"
         assert rig.engine.cancelled == [end.call_id]
         rig.engine.gate.set()
-        rig.wait_for_no_sessions()
+        wait_until(lambda: rig.web.recordings == len(rig.web.hearing) == 0)
         assert rig.services.budget.total == 0
     assert not [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
 
@@ -252,3 +252,25 @@ def test_a_missing_file_is_named_as_the_parameter():
         answer = rig.ask("POST", "/v1/audio/transcriptions")
         assert answer.status == 400
         assert json.loads(answer.content)["error"]["param"] == "file"
+
+
+def test_only_so_many_recordings_are_in_work_at_once():
+    with WebRig(max_recordings=1, max_sessions=1) as rig, client_of(rig) as client:
+        rig.engine.gate.clear()
+        found: list = []
+        thread = threading.Thread(target=lambda: found.append(ask(client)))
+        thread.start()
+        wait_until(lambda: rig.engine.requests)
+        with pytest.raises(openai.InternalServerError) as info:
+            ask(client)
+        assert info.value.status_code == 503
+        assert info.value.response.headers["Retry-After"] == "10"
+        assert info.value.type == "server_error"
+        assert "too many recordings are in work; try again later" in info.value.message
+        with rig.ws("/ws"):
+            wait_until(lambda: rig.web.sessions == 1)  # a recording takes no call's place
+        rig.engine.gate.set()
+        thread.join(WAIT)
+        assert found[0].text.split() == spoken(SPOKEN).split()
+        assert ask(client).text == found[0].text
+        assert refused(rig)["recordings"] == 1

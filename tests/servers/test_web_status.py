@@ -151,7 +151,7 @@ def test_what_a_watcher_sends_is_for_nobody():
                 say(rig, f"/ws?call_id={len(message)}", floats(speech(1)))
                 while json.loads(events.recv(timeout=WAIT))["type"] != "ended":
                     pass
-        rig.wait_for_no_sessions()
+        wait_until(lambda: rig.web.watchers == 0)
 
 
 def test_a_watcher_in_mid_call_gets_what_was_said_so_far():
@@ -184,7 +184,7 @@ def test_events_as_server_sent_events():
                 if line.startswith(b"data: "):
                     kinds.append(json.loads(line.removeprefix(b"data: "))["type"])
         assert kinds[0] == "started"
-        rig.wait_for_no_sessions()
+        wait_until(lambda: rig.web.watchers == 0)
 
 
 def test_calls_by_tcp_are_on_the_list_too(rig):

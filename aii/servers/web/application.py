@@ -52,7 +52,9 @@ def create_app(web: Web, *, version: str = "0", lifespan: Lifespan | None = None
     app.add_exception_handler(Exception, _mistake)
     app.add_middleware(_Head)
     app.add_middleware(_Counted, web=web)
-    app.add_middleware(Bodies, uploads=config.max_upload_bytes, refused=web.refused)
+    app.add_middleware(
+        Bodies, uploads=config.max_upload_bytes, refused=web.refused, places=web.sending
+    )
     app.add_middleware(
         Gate,
         token=config.token,

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+
+from aii.servers.web.room import Place, Room
 
 SMALL = 1 << 20
 """Bytes of a body that is no recording."""
@@ -23,6 +26,24 @@ PATIENCE = 2.0
 RECORDINGS = "/v1/audio/"
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a body is not taken: HTTP status, a word for the metrics, a line, the parameter."""
+
+    status: int
+    why: str
+    line: str
+    param: str | None = None
+
+
+CROWDED = Refusal(503, "recordings", "too many recordings are in work; try again later")
+
+
+def _too_big(most: int, param: str | None) -> Refusal:
+    line = f"the body is larger than {most} bytes; send less at once"
+    return Refusal(413, "body size", line, param)
+
+
 class _TooBig(Exception):  # noqa: N818
     """More came than is taken."""
 
@@ -33,26 +54,42 @@ class Bodies:
     Args:
         app: what is behind it.
         uploads: bytes of a recording.
-        refused: told the word of each refusal.
+        refused: told of each refusal: a word, the client, a line.
+        places: for requests with a recording; each has one until it is answered.
     """
 
-    def __init__(self, app: Any, *, uploads: int, refused: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        uploads: int,
+        refused: Callable[[str, str, str], None],
+        places: Room,
+    ) -> None:
         self._app = app
         self._uploads = uploads
         self._refused = refused
+        self._places = places
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, its body counted."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        recording = scope["path"].startswith(RECORDINGS)
+        if scope["method"] != "POST" or not scope["path"].startswith(RECORDINGS):
+            await self._bounded(scope, receive, send, recording=False)
+        elif self._places.full:
+            await self._refuse(scope, receive, send, CROWDED)
+        else:
+            with self._places.with_guest(Place()):
+                await self._bounded(scope, receive, send, recording=True)
+
+    async def _bounded(self, scope: Any, receive: Any, send: Any, *, recording: bool) -> None:
         most, param = (self._uploads + FORM, "file") if recording else (SMALL, None)
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > most:
-            await _drain(receive)
-            await self._refuse(send, most, param)
+            await self._refuse(scope, receive, send, _too_big(most, param))
             return
         came, begun, over = 0, False, False
 
@@ -63,8 +100,7 @@ class Bodies:
             if came > most:
                 over = True
                 if not begun:
-                    await _drain(receive)
-                    await self._refuse(send, most, param)
+                    await self._refuse(scope, receive, send, _too_big(most, param))
                 raise _TooBig
             return message
 
@@ -77,17 +113,25 @@ class Bodies:
         with contextlib.suppress(_TooBig):
             await self._app(scope, counted, sending)
 
-    async def _refuse(self, send: Any, most: int, param: str | None) -> None:
-        self._refused("body size")
-        line = f"the body is larger than {most} bytes; send less at once"
-        error = {"message": line, "type": "invalid_request_error", "param": param, "code": None}
+    async def _refuse(self, scope: Any, receive: Any, send: Any, refusal: Refusal) -> None:
+        who = str((scope.get("client") or ("unknown", 0))[0])
+        self._refused(refusal.why, who, f"{scope['path']}: {refusal.line}")
+        await _drain(receive)
+        error = {
+            "message": refusal.line,
+            "type": "server_error" if refusal.status >= 500 else "invalid_request_error",
+            "param": refusal.param,
+            "code": None,
+        }
         body = json.dumps({"error": error}).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        if refusal.status == 503:
+            headers.append((b"retry-after", b"10"))
+        await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 

@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from aii.errors import ConfigError
@@ -80,24 +81,36 @@ async def bridge(
     web = web_of(websocket)
     offered = websocket.scope.get("subprotocols", [])
     chosen = next((name for name in protocol.subprotocols if name in offered), None)
-    await websocket.accept(subprotocol=chosen)
     if refusal := web.refusal():
         kind, why = refusal
-        web.refused(kind)
-        await close(websocket, TRY_LATER, f"{why}; try again later")
+        await turn_away(websocket, kind, TRY_LATER, f"{why}; try again later", chosen)
         return
+    await websocket.accept(subprotocol=chosen)
     caller = caller or peer(websocket)
     session = _Bridge(web, websocket, protocol, caller, settings, manner, quiet)
-    with web.running(session):
+    with web.calling.with_guest(session):
         await session.run()
 
 
-def peer(websocket: WebSocket) -> str:
+async def turn_away(
+    websocket: WebSocket, why: str, code: int, reason: str, subprotocol: str | None = None
+) -> None:
+    """Refuse a WebSocket that is not accepted yet, in a way that a client sees: by how it closes.
+
+    Args:
+        why: a word for the metrics.
+        code: of the close.
+        reason: for the client and the log.
+    """
+    await websocket.accept(subprotocol=subprotocol)
+    web_of(websocket).refused(why, peer(websocket), f"{websocket.url.path}: {reason}")
+    await close(websocket, code, reason)
+
+
+def peer(connection: HTTPConnection) -> str:
     """The client's address."""
-    client = websocket.client
-    if client is None:
-        return "web"
-    return shown((client.host, client.port))
+    client = connection.client
+    return "web" if client is None else shown((client.host, client.port))
 
 
 class _Bridge:

@@ -70,7 +70,7 @@ class Gate:
         origins: further origins that are welcome; "*" is any.
         names: further names of ours, for ``Host``.
         rates: who may ask how often.
-        refused: told the word of each refusal.
+        refused: told of each refusal: a word, the client, a line.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Gate:
         origins: Iterable[str] = (),
         names: Iterable[str] = (),
         rates: Rates | None = None,
-        refused: Callable[[str], None] = lambda why: None,
+        refused: Callable[[str, str, str], None] = lambda why, who, line: None,
     ) -> None:
         self._app = app
         self._token = None if token is None else _digest(token.encode())
@@ -101,7 +101,8 @@ class Gate:
         try:
             self._check(scope, headers, origin)
         except Denied as denied:
-            self._refused(denied.why)
+            client = (scope.get("client") or ("unknown", 0))[0]
+            self._refused(denied.why, client, f"{scope['path']}: {denied.line}")
             await _refuse(scope, send, denied)
             return
         extra = list(HEADERS)

@@ -142,7 +142,7 @@ def _limits(web: Web, more: int = 0) -> Limits:
     """What is counted over all connections; ``more`` than were asked for."""
     config = web.config
     return Limits(
-        connections=config.max_sessions + SPARE + more,
+        connections=config.max_sessions + config.max_watchers + SPARE + more,
         per_address=config.max_per_address + more,
         proxies=config.trusted_proxies,
         refused=web.refused,

@@ -14,9 +14,9 @@ from aii.errors import InputError
 from aii.protocols.floats import FloatProtocol
 from aii.protocols.frames import printable
 from aii.protocols.npy import NpyProtocol
-from aii.servers.web.bridge import bridge
+from aii.servers.web.bridge import bridge, turn_away
 from aii.servers.web.state import web_of
-from aii.servers.web.writer import POLICY, close
+from aii.servers.web.writer import POLICY
 from aii.streaming.settings import CallSettings
 
 router = APIRouter()
@@ -72,9 +72,7 @@ async def ws_transcription(websocket: WebSocket) -> None:
     elif client_id in web.client_ids:
         reason = f"client id {client_id} is in use; choose another"
     if reason:
-        await websocket.accept()
-        web.refused("client id")
-        await close(websocket, POLICY, reason)
+        await turn_away(websocket, "client id", POLICY, reason)
         return
     web.client_ids.add(client_id)
     try:
@@ -92,10 +90,8 @@ async def ws_transcription(websocket: WebSocket) -> None:
 @router.websocket("/{path:path}")
 async def ws_elsewhere(websocket: WebSocket, path: str) -> None:
     """No endpoint: said in a way that a client sees."""
-    await websocket.accept()
-    web_of(websocket).refused("path")
     reason = f"no WebSocket at /{path[:40]}; there are {', '.join(ENDPOINTS)}; see /docs"
-    await close(websocket, POLICY, reason)
+    await turn_away(websocket, "path", POLICY, reason)
 
 
 async def _floats(websocket: WebSocket, name: str, *, cache: bool) -> None:
@@ -130,8 +126,6 @@ async def _settings(websocket: WebSocket, wishes: Mapping[str, Any]) -> CallSett
         settings = sessions.settings.changed({**wishes, **asked})
         sessions.vocabulary.language(settings.language, settings.task)
     except InputError as error:
-        await websocket.accept()
-        web_of(websocket).refused("settings")
-        await close(websocket, POLICY, str(error))
+        await turn_away(websocket, "settings", POLICY, str(error))
         return None
     return settings

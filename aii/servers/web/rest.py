@@ -150,9 +150,9 @@ async def _serve(request: Request, file: UploadFile, fields: dict[str, Any]) -> 
     web = web_of(request)
     try:
         wanted = _wanted(web, fields)
-        if web.stopping or web.full:
-            web.refused("sessions")
-            raise RequestError("too many sessions are open; try again later", status=503)
+        if web.stopping:
+            web.refused("stopping")
+            raise RequestError("the server is stopping; try again later", status=503)
         samples = await _read(web, file)
         client = request.client
         caller = "web" if client is None else shown((client.host, client.port))
@@ -261,7 +261,7 @@ def _load(file: UploadFile, name: str, bounds: Bounds) -> np.ndarray:
 
 async def _hear(web: Web, samples: np.ndarray, wanted: Wanted, caller: str) -> list[Heard]:
     recording = Recording(web, samples, wanted.settings, caller)
-    with web.running(recording):
+    with web.hearing.with_guest(recording):
         try:
             return [heard async for heard in recording.finals()]
         finally:
@@ -292,7 +292,7 @@ async def _deltas(web: Web, samples: np.ndarray, wanted: Wanted, caller: str) ->
     """A transcript as server-sent events, a piece as soon as it is final."""
     recording = Recording(web, samples, wanted.settings, caller)
     text = ""
-    with web.running(recording):
+    with web.hearing.with_guest(recording):
         try:
             async with contextlib.aclosing(recording.finals()) as finals:
                 async for heard in finals:

@@ -6,12 +6,13 @@ port and certificates are the server's that runs it. The model is loaded when it
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,6 +23,7 @@ from aii.cli import version
 from aii.cli.parts import OTHER_VARIABLES, Parts, build
 from aii.config import ServerConfig
 from aii.errors import AiiError
+from aii.servers.lifecycle import before_signals
 from aii.servers.web.application import create_app
 from aii.servers.web.state import Web
 
@@ -58,14 +60,34 @@ def make_app(environ: Mapping[str, str] | None = None) -> FastAPI:
             raise
         try:
             web.attach(parts.services, parts.models)
-            yield
+            with before_signals(_last_words(web)):
+                yield
         finally:
             await web.finish(config.shutdown_deadline)
+            web.refused.close()
             await run_in_threadpool(parts.close)
 
     app = create_app(web, version=version(), lifespan=lifespan)
     app.add_middleware(_Start, trouble=trouble)
     return app
+
+
+def _last_words(web: Web) -> Callable[[Callable[[], None]], None]:
+    """What a signal does first: the sessions end in order, in time. The server that runs us would
+    close its WebSockets before it tells us that it stops, and no words could follow."""
+    loop, tasks = asyncio.get_running_loop(), []
+
+    async def finish(go_on: Callable[[], None]) -> None:
+        try:
+            await web.finish(web.config.shutdown_deadline)
+        finally:
+            go_on()
+
+    def act(go_on: Callable[[], None]) -> None:
+        start = lambda: tasks.append(loop.create_task(finish(go_on)))  # noqa: E731
+        loop.call_soon_threadsafe(start)
+
+    return act
 
 
 def one_line(error: AiiError) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+import time
+from typing import TYPE_CHECKING
 
 from aii.errors import MissingExtraError
 from aii.servers.load import Load
 from aii.servers.metrics import Metrics
+from aii.servers.refusals import Refusals
 from aii.servers.web.board import Board
+from aii.servers.web.room import LATE, Room
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -26,15 +28,8 @@ log = logging.getLogger(__name__)
 READING_AT_ONCE = 4
 """Recordings that are read at the same time; others wait."""
 
-
-class Ending(Protocol):
-    """Something that runs on the web's loop and can be told to end."""
-
-    def stop(self) -> None:
-        """End in order: last words are still decoded and sent."""
-
-    def abort(self) -> None:
-        """End now."""
+LOOK = 0.05
+"""Seconds between looks at the calls that are still open when the server stops."""
 
 
 class Web:
@@ -48,9 +43,15 @@ class Web:
         board: the live list.
         load: how busy the server is.
         metrics: for Prometheus, None where the extra is not installed.
+        refused: told of each client that is refused or cut: a word for the metrics, and, where the
+            log is to have it, the client and a line.
         stopping: no further sessions are taken.
         client_ids: those of ``/ws/transcription`` that are in use.
         readers: a place for each recording that is being read.
+        calling: the WebSockets with a call.
+        watching: those who follow events.
+        sending: the requests with a recording, from their first byte on.
+        hearing: the recordings that are being decoded.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -60,14 +61,16 @@ class Web:
         self.metrics: Metrics | None = None
         with contextlib.suppress(MissingExtraError):
             self.metrics = Metrics()
+        self.refused = Refusals(self._count_refusal)
         self.stopping = False
         self.client_ids: set[str] = set()
         self.readers = asyncio.Semaphore(READING_AT_ONCE)
         self._services: Services | None = None
         self._models: Models | None = None
-        self._running: set[Ending] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self.calling = Room(config.max_sessions)
+        self.watching = Room(config.max_watchers)
+        self.sending = Room(config.max_recordings)
+        self.hearing = Room()
 
     @property
     def sinks(self) -> list[Sink]:
@@ -84,6 +87,8 @@ class Web:
             {
                 "aii_calls_open": ("Calls (their legs) that are open", lambda: self.board.open),
                 "aii_web_sessions": ("Web sessions that are open", lambda: self.sessions),
+                "aii_web_watchers": ("Clients that follow events", lambda: self.watchers),
+                "aii_web_recordings": ("Recordings in work", lambda: self.recordings),
                 "aii_queue": ("Windows that wait for the engine", self.waiting),
                 "aii_backlog_seconds": (
                     "Seconds of audio that wait in all calls",
@@ -116,8 +121,7 @@ class Web:
         """Windows that wait for the engine."""
         return self.models.stats().get("waiting", 0)
 
-    def refused(self, why: str) -> None:
-        """Count a client that was refused or cut."""
+    def _count_refusal(self, why: str) -> None:
         if self.metrics is not None:
             self.metrics.refused(why)
 
@@ -125,54 +129,54 @@ class Web:
 
     @property
     def sessions(self) -> int:
-        """Sessions that are open."""
-        return len(self._running)
+        """WebSockets with a call that are open."""
+        return len(self.calling)
 
     @property
-    def full(self) -> bool:
-        """Whether further sessions are refused."""
-        return self.sessions >= self.config.max_sessions
+    def watchers(self) -> int:
+        """Clients that follow events."""
+        return len(self.watching)
+
+    @property
+    def recordings(self) -> int:
+        """Recordings that are sent, read or heard."""
+        return len(self.sending)
 
     def refusal(self) -> tuple[str, str] | None:
         """Why a call that comes now is not taken, as a word for metrics and as a line; or None."""
         if self.stopping:
             return "stopping", "the server is stopping"
-        if self.full:
+        if self.calling.full:
             return "sessions", "too many sessions are open"
         why = self.services.no_room()
         return ("full", why) if why else None
 
-    @contextlib.contextmanager
-    def running(self, session: Ending) -> Iterator[None]:
-        """Within, the session counts, and is told when the server stops."""
-        self._running.add(session)
-        self._empty.clear()
-        try:
-            yield
-        finally:
-            self._running.discard(session)
-            if not self._running:
-                self._empty.set()
+    def watcher_refusal(self) -> tuple[str, str] | None:
+        """The same for one who wants to follow events, which is no call."""
+        if self.stopping:
+            return "stopping", "the server is stopping"
+        return ("watchers", "too many follow the events") if self.watching.full else None
 
     async def finish(self, timeout: float) -> bool:
         """End all sessions: their last words within ``timeout`` seconds, then without.
 
+        Who follows events is told last, so that the last words of all calls reach them, those by
+        TCP too.
+
         Returns whether all were finished in time.
         """
         self.stopping = True
-        if self._running:
-            log.info("%d web sessions are being finished", len(self._running))
-        for session in list(self._running):
-            session.stop()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), timeout)
-        late = list(self._running)
-        for session in late:
-            session.abort()
-        if late:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), 1.0)
-        return not late
+        until = time.monotonic() + timeout
+        stopped = self.calling.stop() + self.hearing.stop()
+        if stopped:
+            log.info("%d web sessions are being finished", stopped)
+        rooms = self.calling, self.hearing
+        in_time = all(await asyncio.gather(*(room.emptied(timeout) for room in rooms)))
+        while self.watching and self.board.open and time.monotonic() < until + LATE:
+            await asyncio.sleep(LOOK)
+        self.watching.stop()
+        await self.watching.emptied(max(until - time.monotonic(), LATE))
+        return in_time
 
 
 def web_of(connection: HTTPConnection) -> Web:

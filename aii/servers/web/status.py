@@ -12,9 +12,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from aii.errors import MissingExtraError
 from aii.servers.web.board import Entry, Watcher
+from aii.servers.web.bridge import peer, turn_away
 from aii.servers.web.state import Web, web_of
 from aii.servers.web.transcript import FORMATS, as_file, result_of
-from aii.servers.web.writer import GOING_AWAY, TRY_LATER, Writer, close
+from aii.servers.web.writer import GOING_AWAY, TRY_LATER, Writer
 
 router = APIRouter()
 
@@ -125,7 +126,7 @@ async def answer(
 
 
 class _Follower:
-    """A watcher of the board for one task of the event loop; counts as a session."""
+    """A watcher of the board for one task of the event loop; counts as one who watches."""
 
     def __init__(self, web: Web) -> None:
         self._loop = asyncio.get_running_loop()
@@ -169,15 +170,19 @@ class _Follower:
 async def ws_events(websocket: WebSocket) -> None:
     """First a snapshot of the live list, then every event of every call."""
     web = web_of(websocket)
-    await websocket.accept()
-    if web.stopping or web.full:
-        web.refused("sessions")
-        await close(websocket, TRY_LATER, "too many sessions are open; try again later")
+    if refusal := web.watcher_refusal():
+        kind, why = refusal
+        await turn_away(websocket, kind, TRY_LATER, f"{why}; try again later")
         return
+    await websocket.accept()
     follower = _Follower(web)
-    writer = Writer(websocket, web.config.slow_reader, lambda: web.refused("slow reader"))
+    writer = Writer(
+        websocket,
+        web.config.slow_reader,
+        lambda: web.refused("slow reader", peer(websocket), "it follows events and does not read"),
+    )
     gone = asyncio.create_task(_until_gone(websocket, follower))
-    with web.running(follower):
+    with web.watching.with_guest(follower):
         try:
             while writer.open and (line := await follower.next()) is not None:
                 writer.put([line])
@@ -204,8 +209,10 @@ async def _until_gone(websocket: WebSocket, follower: _Follower) -> None:
 async def events(request: Request) -> Response:
     """The same as server-sent events, for ``curl -N``."""
     web = web_of(request)
-    if web.stopping or web.full:
-        raise HTTPException(503, "too many sessions are open; try again later")
+    if refusal := web.watcher_refusal():
+        kind, why = refusal
+        web.refused(kind, peer(request), f"/events: {why}; try again later")
+        raise HTTPException(503, f"{why}; try again later")
     return StreamingResponse(
         _stream(web), media_type="text/event-stream", headers={"cache-control": "no-store"}
     )
@@ -213,10 +220,12 @@ async def events(request: Request) -> Response:
 
 async def _stream(web: Web) -> AsyncIterator[str]:
     follower = _Follower(web)
-    with web.running(follower):
+    with web.watching.with_guest(follower):
         try:
-            while not follower.stopped and not follower.watcher.lagging:
+            while True:
                 line = await follower.next(HEARTBEAT)
+                if line is None and (follower.stopped or follower.watcher.lagging):
+                    return
                 yield ": still here\n\n" if line is None else f"data: {line}\n\n"
         finally:
             follower.leave()

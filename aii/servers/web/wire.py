@@ -44,7 +44,7 @@ class Limits:
         proxies: networks of proxies, who come in the name of many.
         header: seconds for a whole request head, once TLS has begun; see :mod:`.door`.
         body: seconds for a whole body.
-        refused: told a word for each refusal.
+        refused: told of each refusal: a word, the client, a line.
     """
 
     connections: int = 1000
@@ -52,19 +52,25 @@ class Limits:
     proxies: tuple[str, ...] = ()
     header: float = 15.0
     body: float = 600.0
-    refused: Callable[[str], None] = lambda why: None
+    refused: Callable[[str, str, str], None] = lambda why, who, line: None
     open: Counter[str] = field(default_factory=Counter)
 
     def enter(self, address: str) -> str | None:
         """Count a connection; the reason if it may not be."""
         if self.open.total() >= self.connections:
-            self.refused("connections")
-            return "too many connections are open; try again later"
+            return self._refuse(
+                "connections", address, "too many connections are open; try again later"
+            )
         if self.open[address] >= self.per_address and not self._is_proxy(address):
-            self.refused("address")
-            return "too many connections from this address; close some"
+            return self._refuse(
+                "address", address, "too many connections from this address; close some"
+            )
         self.open[address] += 1
         return None
+
+    def _refuse(self, why: str, address: str, line: str) -> str:
+        self.refused(why, address, line)
+        return line
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -107,6 +113,11 @@ def _with_cut(app: Any, cut: Callable[[int, str], None]) -> Any:
     return cutting
 
 
+def _who(connection: Any) -> str:
+    """The address of a connection's client."""
+    return str((connection.client or ("unknown", 0))[0])
+
+
 def _drop_later(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
     """Close, and do not wait for ever until the client has read everything."""
     transport.close()
@@ -127,7 +138,7 @@ class _Http(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        address = network_of((self.client or ("unknown", 0))[0])
+        address = network_of(_who(self))
         reason = self.limits.enter(address)
         if reason is not None:
             body = reason.encode()
@@ -193,7 +204,8 @@ class _Http(H11Protocol):
         self._deadline = None
         if self.transport.is_closing():
             return
-        self.limits.refused("slow request")
+        line = "its request did not come in time"
+        self.limits.refused("slow request", _who(self), line)
         if self.conn.our_state is h11.IDLE:
             body = b"the request did not come in time"
             self.transport.write(
@@ -229,7 +241,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self.pending_ping_payload = None
             self.schedule_ping()
             return
-        self.limits.refused("no pong")
+        self.limits.refused("no pong", _who(self), "it answers no ping; its connection is cut")
         super().keepalive_timeout()
         self.loop.call_later(LINGER, self.transport.abort)
 
@@ -241,7 +253,9 @@ class _WebSocket(WebSocketsSansIOProtocol):
     def handle_parser_exception(self) -> None:
         """What came is too big or against the rules; the client is told."""
         close = self.conn.close_sent
-        self.limits.refused("message size" if close and close.code == 1009 else "message")
+        too_big = close is not None and close.code == 1009
+        line = close.reason if close is not None and close.reason else "against the protocol"
+        self.limits.refused("message size" if too_big else "message", _who(self), line)
         super().handle_parser_exception()
 
     async def run_asgi(self) -> None:
