@@ -28,6 +28,7 @@ from aii.servers.leg import Leg, Manner
 from aii.servers.logs import Once
 from aii.servers.registry import CallPlan
 from aii.servers.services import Services
+from aii.streaming.arrivals import GRACE
 from aii.streaming.events import CallEnded, CallStarted, Event
 from aii.streaming.question import Question
 from aii.streaming.session import Counters, Session
@@ -78,6 +79,7 @@ class Call:
         self._settings = settings
         self._manner = manner or Manner()
         self._wanted: str | None = None
+        self._expected: float | None = None  # when a call that has sent no audio is asked at last
         self._about: dict[str, str] = {}
         self._plan: CallPlan | None = None
         self._rate = services.rate
@@ -117,7 +119,7 @@ class Call:
     @property
     def wake_at(self) -> float | None:
         """When ``step`` is due even if nothing happens; None: no need."""
-        moments = [leg.wake_at for leg in self._legs.values()]
+        moments = [self._expected, *(leg.wake_at for leg in self._legs.values())]
         due = [moment for moment in moments if moment is not None]
         if self._crowded:
             due.append(self._services.clock() + BUDGET_POLL)
@@ -173,9 +175,19 @@ class Call:
         """The client has a name for the call, which begins with its first audio."""
         if self._wanted is None and not self._legs:
             self._wanted = wanted
+            self._expected = self._services.clock() + GRACE
         elif wanted != self._wanted:
             line = "%s: a second call id, %s, is ignored"
             self._once.log("second call ids", logging.WARNING, line, self.name, wanted)
+
+    def _expect(self) -> None:
+        """One that its plan asks something is asked even if no audio comes, and can time out."""
+        if self._expected is None or self._services.clock() < self._expected:
+            return
+        self._expected = None
+        plan = self._services.registry.resolve(self._wanted, self._about)
+        if plan.collect is not None and not self._legs and not self.over:
+            self._leg("")
 
     def _any_leg(self) -> Leg:
         """The call's first leg; the only one where there are no legs."""
@@ -283,6 +295,7 @@ class Call:
     def step(self) -> None:
         """Take the engine's answers, ask what is due, and weigh what waits."""
         self._take_answers()
+        self._expect()
         reading = not self.paused
         for leg in self._legs.values():
             leg.ask(reading=reading)

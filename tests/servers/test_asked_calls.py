@@ -7,10 +7,12 @@ from concurrent.futures import Future
 from fake_engine import hear
 from server_rig import Clock
 
-from aii.protocols import Audio, Hangup, make_framing
-from aii.protocols.frames import Ask
+from aii.protocols import Audio, Dtmf, Hangup, make_framing
+from aii.protocols.frames import Ask, CallId
 from aii.servers.call import Call
+from aii.servers.registry import CallRegistry
 from aii.servers.services import Services
+from aii.streaming.arrivals import GRACE
 from aii.streaming.events import Answer, Event
 from aii.streaming.factory import Sessions
 from aii.streaming.settings import CallSettings
@@ -40,7 +42,7 @@ class SlowEngine:
 class Asked:
     """A call, what drives it, and what came out of it."""
 
-    def __init__(self, max_backlog: float) -> None:
+    def __init__(self, max_backlog: float, registry: CallRegistry | None = None) -> None:
         self.clock, self.engine = Clock(), SlowEngine()
         self.events: list[Event] = []
         services = Services(
@@ -48,6 +50,7 @@ class Asked:
             make_session=Sessions(CallSettings(window=WindowSettings(window=1.0, reset=2.0))).make,
             make_framing=lambda: make_framing("raw"),
             max_backlog=max_backlog,
+            registry=registry or CallRegistry(),
             clock=self.clock,
         )
         self.call = Call(services, "peer", wake=lambda: None, tell=self.events.append)
@@ -108,3 +111,49 @@ def test_audio_that_waits_on_the_socket_is_not_held_against_the_caller() -> None
     assert asked.answers == []
     asked.sends_nothing(1.0)
     assert [answer.status for answer in asked.answers] == ["timeout"]
+
+
+def registered(**values) -> CallRegistry:
+    registry = CallRegistry()
+    registry.put("c1", values)
+    return registry
+
+
+def test_a_call_that_never_sends_any_audio_times_out() -> None:
+    """A telephone that sends no silence, or whose audio gets lost on its way."""
+    asked = Asked(60.0, registered(collect="digits,timeout=3:4", end_on="answer"))
+    asked.sends(CallId("c1"))
+    asked.sends_nothing(GRACE - 0.1)
+    assert asked.events == []
+    asked.sends_nothing(2.9)
+    assert [event.type for event in asked.events] == ["started"]
+    assert not asked.call.wanted_end
+    asked.sends_nothing(1.0)
+    assert [answer.status for answer in asked.answers] == ["timeout"]
+    assert asked.call.wanted_end
+
+
+def test_keys_of_a_call_without_audio_are_its_answer() -> None:
+    asked = Asked(60.0, registered(collect="digits:2"))
+    asked.sends(CallId("c1"))
+    asked.sends_nothing(2.0)
+    asked.sends(Dtmf("4"), Dtmf("2"))
+    assert [answer.value for answer in asked.answers] == ["42"]
+
+
+def test_a_call_that_is_asked_nothing_begins_with_its_audio() -> None:
+    asked = Asked(60.0, registered(caller="100"))
+    asked.sends(CallId("c1"))
+    asked.sends_nothing(60.0)
+    assert asked.events == []
+    assert asked.call.wake_at is None
+
+
+def test_legs_that_come_in_time_are_the_only_ones() -> None:
+    asked = Asked(60.0, registered(collect="digits:4"))
+    asked.sends(CallId("c1"))
+    asked.sends_nothing(0.5)
+    asked.sends(Audio(bytes(640), "caller"), Audio(bytes(640), "callee"))
+    asked.sends_nothing(60.0)
+    assert [event.type for event in asked.events].count("started") == 2
+    assert len(asked.answers) == 1
