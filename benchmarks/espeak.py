@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import re
-from ctypes import POINTER, Structure, c_char, c_int, c_short, c_uint, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char,
+    c_char_p,
+    c_int,
+    c_short,
+    c_ubyte,
+    c_uint,
+    c_void_p,
+)
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +27,7 @@ LIBRARY = "libespeak-ng.so.1"
 _WORD, _PHONEME = 1, 7
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: samples to the callback, none to a sound card
 _PHONEME_EVENTS, _DONT_EXIT = 0x1, 0x8000
-_UTF8 = 1
+_UTF8, _END_PAUSE = 1, 0x1000
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
 
 
@@ -31,6 +41,20 @@ class _Event(Structure):
         ("sample", c_int),
         ("user_data", c_void_p),
         ("id", c_char * 8),
+    ]
+
+
+class _Voice(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("languages", c_char_p),
+        ("identifier", c_char_p),
+        ("gender", c_ubyte),
+        ("age", c_ubyte),
+        ("variant", c_ubyte),
+        ("xx1", c_ubyte),
+        ("score", c_int),
+        ("spare", c_void_p),
     ]
 
 
@@ -66,16 +90,18 @@ class Espeak:
             raise OSError("espeak-ng is installed without its data; run: apt install espeak-ng")
 
     def say(
-        self, text: str, voice: str, *, speed: int = 160, pitch: int = 50
+        self, text: str, voice: str, *, speed: int = 160, pitch: int = 50, pause: bool = False
     ) -> tuple[np.ndarray, list[Said]]:
         """``text`` as (N,) float32 at ``rate``, and its words.
+
+        ``pause`` lets the pause follow that ends a sentence, as the program does.
 
         Raises:
             ValueError: there is no such voice.
         """
         library = self._library
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ValueError(f"espeak-ng has no voice {voice!r}")
+            self._by_language(voice)
         library.espeak_SetParameter(_RATE, speed, 0)
         library.espeak_SetParameter(_PITCH, pitch, 0)
         blocks: list[np.ndarray] = []
@@ -94,10 +120,17 @@ class Espeak:
 
         library.espeak_SetSynthCallback(take)
         data = text.encode()
-        library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
+        flags = _UTF8 | (_END_PAUSE if pause else 0)
+        library.espeak_Synth(data, len(data) + 1, 0, 1, 0, flags, None, None)
         library.espeak_Synchronize()
         samples = np.concatenate(blocks).astype(np.float32) / 32768 if blocks else np.zeros(0)
         return samples.astype(np.float32), _words(text, events, len(samples), self.rate)
+
+    def _by_language(self, voice: str) -> None:
+        """The voice for a language, with the variant behind a plus sign, as the program chooses."""
+        wanted = _Voice(languages=voice.encode())
+        if self._library.espeak_SetVoiceByProperties(ctypes.byref(wanted)) != 0:
+            raise ValueError(f"espeak-ng has no voice {voice!r}")
 
 
 def _words(

@@ -44,13 +44,23 @@ class Stage:
 
 
 class Batch(NamedTuple):
-    """(B, 80, frames) bfloat16 mel, (B, T) tokens, (B, T) targets, and the frame of the encoder's
-    output (20 ms) at which the audio begins."""
+    """(B, 80, frames) bfloat16 mel, (B, T) tokens, (B, T) targets, (B, T, 2) frames of the
+    encoder's output (20 ms) between which each target's word lies (0, 0: not known), and the
+    one at which the audio begins."""
 
     mel: torch.Tensor
     tokens: torch.Tensor
     targets: torch.Tensor
+    places: torch.Tensor
     offset: int = 0
+
+
+class Labelled(NamedTuple):
+    """Of one window: input tokens, targets and their places, as in :class:`Batch`."""
+
+    inputs: list[int]
+    targets: list[int]
+    places: list[tuple[int, int]]
 
 
 class Labels:
@@ -96,7 +106,7 @@ class Labels:
         others: list[str],
         longest_prompt: int,
         shift: int = 0,
-    ) -> tuple[list[int], list[int]]:
+    ) -> Labelled:
         """Input tokens and targets (``IGNORED`` where nothing is learned), compact numbers.
 
         ``time_scale`` is what the times of the window are multiplied by, ``shift`` how many steps
@@ -110,11 +120,14 @@ class Labels:
             tokens.append(t.no_timestamps)
         if stamps and not window.segments:
             tokens.append(t.timestamp_begin)
-        for begin, end, text in window.segments:
+        places = [(0, 0)] * len(tokens)
+        for number, (begin, end, text) in enumerate(window.segments):
             words = t.encode(" " + text)
             origin = t.timestamp_begin + shift
             first, last = (origin + round(x * time_scale / 0.02) for x in (begin, end))
             tokens += [first, *words, min(last, t.timestamp_begin + 1500)] if stamps else words
+            where = self._places(window.words[number], len(words), time_scale)
+            places += [(0, 0), *where, (0, 0)] if stamps else where
         tokens.append(t.eot)
         targets = list(tokens)
         if not window.segments:
@@ -125,11 +138,25 @@ class Labels:
         inputs = [*prompt, *self._misheard(rng, tokens[:-1])]
         wanted = [-2] * len(prompt) + targets[1:]
         compact = self.vocabulary.compact
-        return [compact(x) for x in inputs], [IGNORED if x == -2 else compact(x) for x in wanted]
+        return Labelled(
+            [compact(x) for x in inputs],
+            [IGNORED if x == -2 else compact(x) for x in wanted],
+            [(0, 0)] * len(prompt) + places[1:] + [(0, 0)],
+        )
+
+    def _places(
+        self, words: list[tuple[float, float, str]], count: int, time_scale: float
+    ) -> list[tuple[int, int]]:
+        """Where each of a segment's ``count`` tokens lies, in frames of 20 ms."""
+        found = []
+        for begin, end, text in words:
+            first, last = round(begin * time_scale / 0.02), round(end * time_scale / 0.02)
+            found += [(first, max(last, first + 2))] * len(self.tokenizer.encode(" " + text))
+        return found if len(found) == count else [(0, 0)] * count
 
 
 class Batches(IterableDataset):
-    """Endless batches from ``start`` on: (mel, tokens, targets)."""
+    """Endless batches from ``start`` on."""
 
     def __init__(self, folder: Path, plan: Any, seed: int, start: int = 0) -> None:
         super().__init__()
@@ -177,13 +204,16 @@ class Batches(IterableDataset):
         made = [
             self.labels.sequence(rng, w, 160 / hop, self.texts, prompt, offset) for w in windows
         ]
-        width = max(len(tokens) for tokens, _ in made)
+        width = max(len(labelled.inputs) for labelled in made)
         tokens = torch.zeros(stage.rows, width, dtype=torch.long)
         targets = torch.full((stage.rows, width), IGNORED)
-        for row, (inputs, wanted) in enumerate(made):
-            tokens[row, : len(inputs)] = torch.tensor(inputs)
-            targets[row, : len(wanted)] = torch.tensor(wanted)
-        return Batch(mel.bfloat16(), tokens, targets, offset)
+        places = torch.zeros(stage.rows, width, 2, dtype=torch.long)
+        for row, labelled in enumerate(made):
+            size = len(labelled.inputs)
+            tokens[row, :size] = torch.tensor(labelled.inputs)
+            targets[row, :size] = torch.tensor(labelled.targets)
+            places[row, :size] = torch.tensor(labelled.places)
+        return Batch(mel.bfloat16(), tokens, targets, places, offset)
 
     def __iter__(self) -> Iterator[Batch]:
         self._prepare()

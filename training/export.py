@@ -31,7 +31,7 @@ def decoder_states(state: dict[str, Any], data: Path, batches: int = 40) -> Tens
     source = iter(Batches(data, lambda number, rng: Stage(3.5, 16), seed=99))
     found = []
     for _ in range(batches):
-        mel, tokens, targets, _ = next(source)
+        mel, tokens, targets, *_ = next(source)
         hidden = model.decoder.hidden(tokens, model.encoder(mel.float()))
         found.append(hidden[targets != IGNORED])
     return torch.cat(found)

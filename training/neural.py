@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from training.grammar import DIGITS, Grammar
-from training.recordings import Job, digit_string, normal, resample, spoken
+from training.recordings import Job, Recorded, digit_string, normal, resample, spoken
 
 VOICE = "joe"
 
@@ -44,8 +44,8 @@ def _voice() -> Any:
     return voice
 
 
-def make(job: Job) -> np.ndarray | None:
-    """(N,) int16 at 16 kHz; ``job.options`` are length, noise and width of the durations."""
+def make(job: Job) -> Recorded | None:
+    """A recording; ``job.options`` are length, noise and width of the durations."""
     import piper
 
     length, noise, width = map(float, job.options)
@@ -76,12 +76,12 @@ def jobs(rng: random.Random, grammar: Grammar, scale: float) -> list[Job]:
 
 def piper_voice(
     rng: random.Random, grammar: Grammar, scale: float, processes: int
-) -> Iterator[tuple[Job, np.ndarray]]:
+) -> Iterator[tuple[Job, Recorded]]:
     """All recordings of the voice; none where it is not installed."""
     if not installed():
         return
     wanted = jobs(rng, grammar, scale)
     with ProcessPoolExecutor(processes) as pool:
-        for job, pcm in zip(wanted, pool.map(make, wanted, chunksize=32), strict=True):
-            if pcm is not None:
-                yield job, pcm
+        for job, made in zip(wanted, pool.map(make, wanted, chunksize=32), strict=True):
+            if made is not None:
+                yield job, made

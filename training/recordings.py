@@ -6,6 +6,7 @@ import io
 import json
 import random
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,22 +58,41 @@ def resample(samples: np.ndarray, rate: int, target: int = RATE) -> np.ndarray:
     return whole[: round(len(samples) * target / rate)].astype(np.float32)
 
 
-def trim(samples: np.ndarray, below_peak_db: float = 36.0, keep: int = 320) -> np.ndarray:
-    """Cut what is quieter than the loudest 10 ms by ``below_peak_db`` off both ends."""
+def loud_part(samples: np.ndarray, below_peak_db: float = 36.0, keep: int = 320) -> tuple[int, int]:
+    """First and last sample + 1 of all but the ends that are quieter than the loudest 10 ms by
+    ``below_peak_db``."""
     frames = len(samples) // 160
     if frames < 3:
-        return samples
+        return 0, len(samples)
     energy = (samples[: frames * 160].reshape(frames, 160) ** 2).mean(1)
     loud = np.flatnonzero(energy > energy.max() * 10 ** (-below_peak_db / 10))
-    start, end = max(0, loud[0] * 160 - keep), (loud[-1] + 1) * 160 + keep
-    return samples[start:end]
+    start, end = max(0, int(loud[0]) * 160 - keep), (int(loud[-1]) + 1) * 160 + keep
+    return start, min(end, len(samples))
 
 
-def normal(samples: np.ndarray) -> np.ndarray:
-    """Trimmed, peak at 0.7, as 16-bit integers."""
-    samples = trim(samples - samples.mean())
-    peak = float(np.abs(samples).max()) if len(samples) else 0.0
-    return (samples * (0.7 / max(peak, 1e-4)) * 32767).astype(np.int16)
+def trim(samples: np.ndarray, below_peak_db: float = 36.0, keep: int = 320) -> np.ndarray:
+    """The samples of :func:`loud_part`."""
+    first, last = loud_part(samples, below_peak_db, keep)
+    return samples[first:last]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """16-bit samples (N,) at 16 kHz and, where they are known, the sample behind each word."""
+
+    pcm: np.ndarray
+    ends: tuple[int, ...] = ()
+
+
+def normal(samples: np.ndarray, ends: Sequence[float] = ()) -> Recorded:
+    """Without silence at the ends, peak at 0.7; ``ends`` of words in seconds."""
+    samples = samples - samples.mean()
+    first, last = loud_part(samples)
+    kept = samples[first:last]
+    peak = float(np.abs(kept).max()) if len(kept) else 0.0
+    pcm = (kept * (0.7 / max(peak, 1e-4)) * 32767).astype(np.int16)
+    places = [min(max(round(end * RATE) - first, 0), len(pcm)) for end in ends]
+    return Recorded(pcm, (*places[:-1], len(pcm)) if places else ())
 
 
 def digit_string(rng: random.Random) -> str:
@@ -94,12 +114,16 @@ class Store:
         self.entries: list[dict[str, object]] = []
         self.offset = 0
 
-    def add(self, job: Job, pcm: np.ndarray) -> None:
+    def add(self, job: Job, made: Recorded) -> None:
         """Append one recording."""
+        pcm = made.pcm
         text = job.text.replace(",", "").lower()
         voice = " ".join([job.engine, job.voice, *job.options])
         entry = {"offset": self.offset, "samples": len(pcm), "text": text}
-        self.entries.append({**entry, "group": job.group, "voice": voice})
+        entry |= {"group": job.group, "voice": voice}
+        if made.ends and len(made.ends) == len(text.split()):
+            entry["ends"] = list(made.ends)
+        self.entries.append(entry)
         self.file.write(pcm.tobytes())
         self.offset += len(pcm)
 

@@ -5,24 +5,29 @@
 Needs the programs espeak-ng and flite; festival's voices are used where they are installed,
 and a neural one (``neural.py``). Writes
 ``audio.i16`` (16 kHz, 16 bits, all recordings behind one another, silence at both ends cut off) and
-``index.json``, one entry per recording: offset, samples, text, group (what it is for), voice.
-The same seed and programs make the same files. About 8 minutes on two cores.
+``index.json``, one entry per recording: offset, samples, text, group (what it is for), voice, and
+the sample behind each word (``ends``) where the synthesiser tells it.
+The same seed and programs make the same files. 20 to 30 minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.espeak import Espeak
 from training import neural
 from training.grammar import (
     DIGITS,
@@ -34,7 +39,17 @@ from training.grammar import (
     TENS,
     Grammar,
 )
-from training.recordings import RATE, Job, Store, digit_string, normal, read_wav, resample, spoken
+from training.recordings import (
+    RATE,
+    Job,
+    Recorded,
+    Store,
+    digit_string,
+    normal,
+    read_wav,
+    resample,
+    spoken,
+)
 
 HELD_OUT_SPEAKER = "jackson"
 HELD_OUT_VARIANTS = ("m7", "f4")
@@ -59,23 +74,61 @@ FLITE_VOICES = ("slt", "awb", "kal", "kal16")
 FESTIVAL_VOICES = {"ked": "voice_ked_diphone", "slt_hts": "voice_cmu_us_slt_arctic_hts"}
 
 
-def make(job: Job) -> np.ndarray | None:
+def make(job: Job) -> Recorded | None:
     """Run the synthesiser of ``job``; None if it gives nothing usable."""
+    ends: Sequence[float]
     if job.engine == "espeak":
-        command = ["espeak-ng", "-v", job.voice, *job.options, "--stdout", spoken(job.text)]
-        data = subprocess.run(command, capture_output=True, timeout=30, check=False).stdout
+        samples, rate, ends = by_espeak(job)
     else:
-        with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-            command = ["flite", "-voice", job.voice, *job.options, "-t", spoken(job.text)]
-            # Output is collected, though there is none: waiting without it polls every 50 ms.
-            run = [*command, "-o", file.name]
-            subprocess.run(run, capture_output=True, timeout=30, check=False)
-            data = Path(file.name).read_bytes()
-    if len(data) < 2000:
+        samples, rate, ends = by_flite(job)
+    if len(samples) < 1000:
         return None
-    samples, rate = read_wav(data)
-    pcm = normal(resample(samples, rate))
-    return pcm if 0.08 * RATE < len(pcm) < 20 * RATE else None
+    made = normal(resample(samples, rate), ends)
+    return made if 0.08 * RATE < len(made.pcm) < 20 * RATE else None
+
+
+@cache
+def espeak_library() -> Espeak:
+    """The library of espeak-ng, which says where its words are."""
+    return Espeak()
+
+
+def by_espeak(job: Job) -> tuple[np.ndarray, int, list[float]]:
+    """Samples, their rate, and the end of each word in seconds (none where words are joined)."""
+    library = espeak_library()
+    speed, pitch = int(job.options[1]), int(job.options[3])
+    samples, words = library.say(spoken(job.text), job.voice, speed=speed, pitch=pitch, pause=True)
+    ends = [word.end for word in words]
+    return samples, library.rate, [] if any(math.isnan(end) for end in ends) else ends
+
+
+def flite(job: Job, path: str) -> list[tuple[str, float]]:
+    """Let flite write ``path``; the phones that it spoke, each with its end in seconds."""
+    command = ["flite", "-voice", job.voice, *job.options, "-psdur", "-t", spoken(job.text)]
+    # Output is collected: waiting without it polls every 50 ms.
+    run = [*command, "-o", path]
+    told = subprocess.run(run, capture_output=True, timeout=30, check=False, text=True).stdout
+    phones = [phone.rpartition(":") for phone in told.split()]
+    return [(name, float(end)) for name, _, end in phones]
+
+
+@cache
+def phones_of(word: str) -> int:
+    """How many phones flite speaks a word with, by its fastest voice."""
+    spoken_phones = flite(Job(word, "word", "flite", "kal"), "none")
+    return sum(name != "pau" for name, _ in spoken_phones)
+
+
+def by_flite(job: Job) -> tuple[np.ndarray, int, list[float]]:
+    """As :func:`by_espeak`; words are told apart by their numbers of phones."""
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        phones = [end for name, end in flite(job, file.name) if name != "pau"]
+        data = Path(file.name).read_bytes()
+    if len(data) < 2000:
+        return np.zeros(0, np.float32), RATE, []
+    last = list(accumulate(phones_of(word.strip(",")) for word in job.text.split()))
+    ends = [phones[number - 1] for number in last] if last[-1] == len(phones) else []
+    return *read_wav(data), ends
 
 
 def espeak_voice(rng: random.Random, variants: list[str]) -> tuple[str, tuple[str, ...]]:
@@ -151,9 +204,7 @@ def evaluation_jobs(rng: random.Random, grammar: Grammar) -> Iterator[Job]:
             yield Job(text, "eval-template", "espeak", *espeak_voice(rng, VARIANTS))
 
 
-def festival(
-    rng: random.Random, grammar: Grammar, scale: float
-) -> Iterator[tuple[Job, np.ndarray]]:
+def festival(rng: random.Random, grammar: Grammar, scale: float) -> Iterator[tuple[Job, Recorded]]:
     """Recordings by festival's voices, one run of the program for each voice."""
     if shutil.which("festival") is None:
         return
@@ -180,7 +231,7 @@ def festival(
                     yield job, normal(resample(samples, rate))
 
 
-def people(archive: Path) -> Iterator[tuple[Job, np.ndarray]]:
+def people(archive: Path) -> Iterator[tuple[Job, Recorded]]:
     """FSDD's recordings: groups "person" (training), "eval-seen" and "eval-unheard"."""
     with tarfile.open(archive) as tar:
         for member in sorted(tar.getmembers(), key=lambda item: item.name):
@@ -197,7 +248,7 @@ def people(archive: Path) -> Iterator[tuple[Job, np.ndarray]]:
             yield job, normal(resample(samples, rate))
 
 
-def prompts(folder: Path) -> Iterator[tuple[Job, np.ndarray]]:
+def prompts(folder: Path) -> Iterator[tuple[Job, Recorded]]:
     """Asterisk's recorded words in English (Allison Smith): group "person", one of each word.
 
     ``folder`` holds ``digits/7.g722``, ``letters/b.g722`` and so on; ffmpeg reads them.
@@ -216,8 +267,8 @@ def prompts(folder: Path) -> Iterator[tuple[Job, np.ndarray]]:
     for name, word in sorted(files.items()):
         path = folder / f"{name}.g722"
         command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "wav", "-ar", str(RATE), "-"]
-        made = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
-        yield Job(word, "person", "asterisk", "allison"), normal(read_wav(made)[0])
+        data = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
+        yield Job(word, "person", "asterisk", "allison"), normal(read_wav(data)[0])
 
 
 def main() -> None:
@@ -232,21 +283,22 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     args = parser.parse_args()
     rng, grammar, store = random.Random(args.seed), Grammar(), Store(args.out)
-    for job, pcm in people(args.fsdd):
-        store.add(job, pcm)
-    for job, pcm in prompts(args.prompts) if args.prompts else ():
-        store.add(job, pcm)
+    for job, made in people(args.fsdd):
+        store.add(job, made)
+    for job, made in prompts(args.prompts) if args.prompts else ():
+        store.add(job, made)
     jobs = [*evaluation_jobs(rng, grammar), *training_jobs(rng, grammar, args.scale)]
     with ProcessPoolExecutor(args.jobs) as pool:
-        for i, (job, made) in enumerate(zip(jobs, pool.map(make, jobs, chunksize=64), strict=True)):
-            if made is not None:
-                store.add(job, made)
+        results = pool.map(make, jobs, chunksize=64)
+        for i, (job, result) in enumerate(zip(jobs, results, strict=True)):
+            if result is not None:
+                store.add(job, result)
             if i % 1000 == 0:
                 print(f"\r{i} of {len(jobs)} recordings", end="", flush=True)
-    for job, pcm in festival(rng, grammar, args.scale):
-        store.add(job, pcm)
-    for job, pcm in neural.piper_voice(rng, grammar, args.scale, args.jobs):
-        store.add(job, pcm)
+    for job, made in festival(rng, grammar, args.scale):
+        store.add(job, made)
+    for job, made in neural.piper_voice(rng, grammar, args.scale, args.jobs):
+        store.add(job, made)
     store.close()
     print(f"\r{len(store.entries)} recordings, {store.offset / RATE / 3600:.2f} hours")
 

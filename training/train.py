@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import aii.model
+from aii.attention import AttentionRecorder
 from aii.model import ModelDimensions, Whisper
 from training.dataset import IGNORED, Batch, Batches, Stage
 from training.scoring import QuickCheck
@@ -35,6 +36,7 @@ from training.vocabulary import FULL, Vocabulary
 
 WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS = 192, 3, 5, 3
 CTC_SHARE = 0.6
+GAZE_SHARE = 0.1
 START = Stage(1.6, 32, easy=True)
 MIDDLE = ((0.20, Stage(1.6, 32)), (0.40, Stage(3.2, 22)), (0.40, Stage(5.0, 15)))
 LATE = (
@@ -62,6 +64,7 @@ LONG = (
     (0.06, Stage(12.0, 4, full=True)),
 )
 """For weights that align already: windows of every length, at every place of the 30 s."""
+AROUND = 15
 FIRST_TIME = 50_364
 SPELLER_ALONE = 150
 TIME_WEIGHTS = (0.06, 0.24, 0.4, 0.24, 0.06)
@@ -69,14 +72,59 @@ TIME_WEIGHTS = (0.06, 0.24, 0.4, 0.24, 0.06)
 
 
 def fast_attend(
-    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, **_: Any
-) -> tuple[Tensor, None]:
+    q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, explicit: bool = False, **_: Any
+) -> tuple[Tensor, Tensor | None]:
     """Attention written out: on a CPU its backward pass is 5 times as fast as the fused one's."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if causal:
         future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
         scores = scores.masked_fill(future, -math.inf)
-    return scores.softmax(-1) @ v, None
+    return scores.softmax(-1) @ v, scores if explicit else None
+
+
+class Gaze(AttentionRecorder):
+    """How far the decoder's alignment heads look from the word that comes next.
+
+    Guided attention (Tachibana, Uenoyama and Aihara, arXiv 1710.08969) with the words' places in
+    place of a diagonal. The first layer that tells the time by Whisper's custom, the upper half of
+    the decoder, is to look at all of the word alike: the weights then change over where one word
+    ends and the next begins. The layers above may look ``AROUND`` frames about it.
+    """
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self._first = layers // 2
+        self._scores: list[Tensor] = []
+
+    def wants(self, layer: int) -> bool:
+        """Whether the layer tells the time."""
+        return layer >= self._first
+
+    def record(self, layer: int, scores: Tensor) -> None:
+        """Take in scores (B, H, T, S), gradients and all."""
+        self._scores.append(scores)
+
+    def loss(self, places: Tensor) -> Tensor:
+        """Mean over heads and words whose ``places`` (B, T, 2) are known; 0 where none is."""
+        known = places[..., 1] > places[..., 0]
+        total = self._scores[0].new_zeros((), dtype=torch.float32)
+        if not bool(known.any()):
+            return total
+        heard = self._scores[0].shape[-1]
+        first, last = places[known].unbind(-1)
+        first, last = first.clamp(max=heard - 2), last.clamp(max=heard)  # the audio may be cut
+        frames = torch.arange(heard)
+        for number, scores in enumerate(self._scores):
+            weights = scores.transpose(1, 2)[known].float().log_softmax(-1)  # (N, H, S)
+            around = AROUND if number else 0
+            inside = (frames >= first[:, None] - around) & (frames < last[:, None] + around)
+            inside = inside[:, None]
+            if number:
+                total = total - weights.masked_fill(~inside, -math.inf).logsumexp(-1).mean()
+            else:
+                size = inside.sum(-1)
+                total = total - ((weights * inside).sum(-1) / size + size.log()).mean()
+        return total
 
 
 class Plan:
@@ -256,15 +304,17 @@ class Trainer:
             encoder.positional_embedding = positions
 
     def losses(
-        self, mel: Tensor, tokens: Tensor, targets: Tensor, offset: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Cross entropy over the full vocabulary (see ``vocabulary.py``), and CTC of the encoder.
+        self, mel: Tensor, tokens: Tensor, targets: Tensor, places: Tensor, offset: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross entropy over the full vocabulary (see ``vocabulary.py``), CTC of the encoder, and
+        how far the attention is from the words (``Gaze``).
 
         The second teaches alignment many times as fast: joint CTC-attention training (Kim, Hori
         and Watanabe, arXiv 1609.06773).
         """
         heard = self.encode(mel, offset)
-        hidden = self.model.decoder.hidden(tokens, heard)
+        gaze = Gaze(self.model.dims.n_text_layer)
+        hidden = self.model.decoder.hidden(tokens, heard, recorder=gaze)
         wanted = targets != IGNORED
         logits = self.model.decoder.project(hidden[wanted]) + self.bias
         entropy = self.entropy(logits, targets[wanted])
@@ -283,7 +333,7 @@ class Trainer:
             reduction="sum",
             zero_infinity=True,
         )
-        return entropy, ctc / is_text.sum().clamp(min=1)
+        return entropy, ctc / is_text.sum().clamp(min=1), gaze.loss(places)
 
     def entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, a timestamp's target spread over its neighbours (``TIME_WEIGHTS``).
@@ -299,12 +349,12 @@ class Trainer:
         loss[near] = -(around * torch.tensor(TIME_WEIGHTS)).sum(1)
         return loss.mean()
 
-    def update(self, batch: Batch | tuple[Tensor, Tensor, Tensor]) -> tuple[float, float]:
-        """One step; gives both losses."""
+    def update(self, batch: Batch) -> tuple[float, float, float]:
+        """One step; gives the three losses."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.args.steps, self.args.lr)
-        entropy, ctc = self.losses(*batch)
-        (entropy + CTC_SHARE * ctc).backward()
+        entropy, ctc, gaze = self.losses(*batch)
+        (entropy + CTC_SHARE * ctc + GAZE_SHARE * gaze).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(self.learned, 1.0))
         if math.isfinite(norm):
             self.optimiser.step()
@@ -316,7 +366,7 @@ class Trainer:
             own: list[Tensor] = list(self.average.parameters())
             new: list[Tensor] = list(self.model.parameters())
             torch._foreach_lerp_(own, new, share)
-        return float(entropy.detach()), float(ctc.detach())
+        return float(entropy.detach()), float(ctc.detach()), float(gaze.detach())
 
 
 def run(trainer: Trainer, args: argparse.Namespace) -> None:
@@ -332,7 +382,7 @@ def run(trainer: Trainer, args: argparse.Namespace) -> None:
     check = QuickCheck(args.data, trainer.vocabulary)
     batches = Batches(args.data, Plan(args.steps, args.long), args.seed, trainer.step)
     loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6)
-    losses: list[tuple[float, float]] = []
+    losses: list[tuple[float, float, float]] = []
     threads = ThreadChoice(args.threads)
     before, began, first_clips = trainer.seconds, time.monotonic(), trainer.clips
     for batch in loader:
@@ -342,8 +392,9 @@ def run(trainer: Trainer, args: argparse.Namespace) -> None:
         trainer.seconds = before + time.monotonic() - began
         speed = (trainer.clips - first_clips) / (trainer.seconds - before)
         if trainer.step % 20 == 0:
-            mean, ctc = (sum(column) / len(losses) for column in zip(*losses, strict=True))
+            mean, ctc, gaze = (sum(column) / len(losses) for column in zip(*losses, strict=True))
             entry = {"step": trainer.step, "loss": round(mean, 4), "ctc": round(ctc, 3)}
+            entry["gaze"] = round(gaze, 3)
             entry |= {"clips_per_s": round(speed, 1), "seconds": round(trainer.seconds)}
             entry["threads"] = torch.get_num_threads()
             log.write(json.dumps(entry) + "\n")

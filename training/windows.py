@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 from training.sounds import no_speech
 
 RATE = 16_000
+CUT = 0.3
+"""Share of the first, and of the last, utterances of a window that its edge goes through."""
 
 
 class Recordings:
@@ -30,6 +32,14 @@ class Recordings:
         entry = self.entries[index]
         part = self.audio[entry["offset"] : entry["offset"] + entry["samples"]]
         return part.astype(np.float32) / 32768.0
+
+    def utterance(self, index: int) -> Utterance:
+        """What is said in a recording, with the places of its words where they are known."""
+        entry = self.entries[index]
+        text, ends = entry["text"], entry.get("ends", [])
+        begins = [0, *ends][: len(ends)]
+        marks = list(zip(begins, ends, text.split() if ends else [], strict=True))
+        return Utterance(self.samples(index), text, marks)
 
     def speakers(self, group: str) -> dict[str, dict[str, list[int]]]:
         """voice -> word -> recordings, for single words."""
@@ -52,13 +62,38 @@ class Utterance:
     text: str
     marks: list[tuple[int, int, str]] = field(default_factory=list)
 
+    def faster(self, factor: float) -> Utterance:
+        """Played ``factor`` times as fast."""
+        marks = [(int(a / factor), int(b / factor), text) for a, b, text in self.marks]
+        return Utterance(change_speed(self.samples, factor), self.text, marks)
+
+    def without_start(self, lost: int) -> Utterance:
+        """All but the first ``lost`` samples, with all the words."""
+        marks = [(max(0, a - lost), max(0, b - lost), text) for a, b, text in self.marks]
+        return Utterance(self.samples[lost:], self.text, marks)
+
 
 @dataclass
 class Window:
-    """What the model hears at once: samples and (start, end, text) in seconds."""
+    """What the model hears at once: samples and (start, end, text) in seconds.
+
+    Attributes:
+        words: of each segment the words that it consists of, likewise; none where their places
+            are not known.
+    """
 
     samples: np.ndarray
     segments: list[tuple[float, float, str]]
+    words: list[list[tuple[float, float, str]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.words += [[] for _ in self.segments[len(self.words) :]]
+
+    def add(self, speech: Utterance, at: int) -> None:
+        """A segment whose samples begin at ``at``."""
+        begin, end = at / RATE, (at + len(speech.samples)) / RATE
+        self.segments.append((begin, end, speech.text))
+        self.words.append([((at + a) / RATE, (at + b) / RATE, t) for a, b, t in speech.marks])
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -83,6 +118,18 @@ def join_words(
         marks.append((at, at + len(piece), text))
         at += len(piece)
     return Utterance(np.concatenate(parts), " ".join(texts), marks)
+
+
+def join(rng: np.random.Generator, said: list[Utterance], gap: float) -> Utterance:
+    """Utterances behind one another as one, pauses and loudness as ``join_words`` makes them."""
+    whole = join_words(rng, [s.samples for s in said], [s.text for s in said], gap)
+    marks = [
+        (at + a, at + b, text)
+        for (at, _, _), speech in zip(whole.marks, said, strict=True)
+        for a, b, text in speech.marks
+    ]
+    known = all(speech.marks for speech in said)
+    return Utterance(whole.samples, whole.text, marks if known else [])
 
 
 def cut_off(rng: np.random.Generator, speech: Utterance, *, end: bool) -> Utterance:
@@ -133,7 +180,7 @@ class Composer:
         """What phrases share that are easily taken for one another: their first two words."""
         return " ".join(text.split()[:2])
 
-    def _spoken_words(
+    def spoken_words(
         self, rng: np.random.Generator, voice: dict[str, list[int]], budget: float, speed: float
     ) -> Utterance:
         """A string of random words of one voice, at most ``budget`` seconds long."""
@@ -158,10 +205,10 @@ class Composer:
         indices, sizes = self.sorted[group]
         fitting = int(np.searchsorted(sizes, budget * RATE))
         index = int(indices[rng.integers(0, max(1, fitting))])
-        samples = self.recordings.samples(index)
+        speech = self.recordings.utterance(index)
         if rng.random() < 0.5:
-            samples = change_speed(samples, rng.uniform(0.9, 1.12))
-        return Utterance(samples, self.recordings.entries[index]["text"])
+            speech = speech.faster(rng.uniform(0.9, 1.12))
+        return speech
 
     def _salad(self, rng: np.random.Generator, budget: float) -> Utterance:
         """Random words by random voices."""
@@ -199,16 +246,14 @@ class Composer:
         kind = rng.random()
         if kind < 0.26:
             person = self.people[rng.integers(len(self.people))]
-            speech = self._spoken_words(rng, person, budget, rng.uniform(0.82, 1.25))
+            speech = self.spoken_words(rng, person, budget, rng.uniform(0.82, 1.25))
             if rng.random() < 0.12 and budget > 2.0:
                 carrier = self._continuous(rng, "phrase", budget / 2)
-                said = [carrier, speech]
-                joined = join_words(rng, [s.samples for s in said], [s.text for s in said], 0.3)
-                return Utterance(joined.samples, joined.text)
+                return join(rng, [carrier, speech], 0.3)
             return speech
         if kind < 0.34:
             voice = self.digit_voices[rng.integers(len(self.digit_voices))]
-            return self._spoken_words(rng, voice, budget, rng.uniform(0.85, 1.2))
+            return self.spoken_words(rng, voice, budget, rng.uniform(0.85, 1.2))
         if kind < 0.42:
             return self._continuous(rng, "string", budget)
         if kind < 0.65:
@@ -230,15 +275,13 @@ class Composer:
         if kind < 0.5:
             found = self.openings.get(self._opening(before.text), [])
             for i in rng.integers(0, len(found), 8) if found else ():
-                entry = self.recordings.entries[found[i]]
-                if entry["samples"] <= budget * RATE:
-                    return Utterance(self.recordings.samples(found[i]), entry["text"])
+                if self.recordings.entries[found[i]]["samples"] <= budget * RATE:
+                    return self.recordings.utterance(found[i])
         if len(before.samples) > budget * RATE:
             return None
-        samples = before.samples
-        if kind < 0.8:  # the same words, not the same samples
-            samples = change_speed(samples, rng.uniform(0.88, 1.14))
-        return Utterance(samples * np.float32(rng.uniform(0.5, 1.0)), before.text)
+        # The same words, for the most part not the same samples.
+        same = before.faster(rng.uniform(0.88, 1.14)) if kind < 0.8 else before
+        return replace(same, samples=same.samples * np.float32(rng.uniform(0.5, 1.0)))
 
     def window(self, rng: np.random.Generator, seconds: float) -> Window:
         """Up to about ``seconds`` of audio: silence, utterances, silence; or no speech at all."""
@@ -252,7 +295,7 @@ class Composer:
         if lead > 0.1 and rng.random() < 0.2:
             scrap = self._scrap(rng, end=True)[: len(parts[0])]
             parts[0][: len(scrap)] = scrap
-        segments: list[tuple[float, float, str]] = []
+        window = Window(np.zeros(0, np.float32), [])
         at = len(parts[0])
         several = rng.random() < (0.5 if seconds < 3.0 else 0.85)
         repeats = rng.choice([0.0, 0.3, 0.6])
@@ -264,32 +307,29 @@ class Composer:
                 speech = self.again(rng, said, budget)
             if speech is None:
                 speech = self.utterance(rng, budget)
-                if not said and lead < 0.1 and rng.random() < 0.25:
+                if not said and lead < 0.1 and rng.random() < CUT:
                     speech = cut_off(rng, speech, end=False)
             said.append(speech)
-            samples = speech.samples
             if rng.random() < 0.15:
-                samples = samples[int(rng.uniform(0, 0.05) * RATE) :]
-            segments.append((at / RATE, (at + len(samples)) / RATE, speech.text))
-            parts.append(samples)
-            at += len(samples)
+                speech = speech.without_start(int(rng.uniform(0, 0.05) * RATE))
             pause = self._pause(rng, seconds)
-            if not several or at / RATE + pause + 0.8 > seconds:
-                if rng.random() < 0.25:
-                    last = cut_off(rng, speech, end=True)
-                    lost = len(speech.samples) - len(last.samples)
-                    if lost and len(samples) > lost:
-                        parts[-1] = samples[: len(samples) - lost]
-                        at -= lost
-                        segments[-1] = (segments[-1][0], at / RATE, last.text)
-                        return Window(np.concatenate(parts), segments)
+            last = not several or at / RATE + pause + 0.8 > seconds
+            whole = len(speech.samples)
+            if last and rng.random() < CUT:
+                speech = cut_off(rng, speech, end=True)
+            window.add(speech, at)
+            parts.append(speech.samples)
+            at += len(speech.samples)
+            if last:
                 break
             parts.append(np.zeros(int(pause * RATE), np.float32))
             at += len(parts[-1])
-        left = max(0.0, seconds - at / RATE)
-        trail = rng.uniform(0.0, min(1.0, left)) * (rng.random() < 0.5)
-        parts.append(np.zeros(int(trail * RATE), np.float32))
-        if trail > 0.1 and rng.random() < 0.2:
-            scrap = self._scrap(rng, end=False)[: len(parts[-1])]
-            parts[-1][len(parts[-1]) - len(scrap) :] = scrap
-        return Window(np.concatenate(parts), segments)
+        if len(speech.samples) == whole:
+            left = max(0.0, seconds - at / RATE)
+            trail = rng.uniform(0.0, min(1.0, left)) * (rng.random() < 0.5)
+            parts.append(np.zeros(int(trail * RATE), np.float32))
+            if trail > 0.1 and rng.random() < 0.2:
+                scrap = self._scrap(rng, end=False)[: len(parts[-1])]
+                parts[-1][len(parts[-1]) - len(scrap) :] = scrap
+        window.samples = np.concatenate(parts)
+        return window

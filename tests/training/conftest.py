@@ -16,13 +16,14 @@ if str(ROOT) not in sys.path:  # training/ is not installed with the package
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training.grammar import DIGITS
-    from training.recordings import Job, Store
+    from training.recordings import Job, Recorded, Store
 
     rng = np.random.default_rng(0)
     store = Store(tmp_path_factory.mktemp("data"))
 
-    def tone(seconds: float) -> np.ndarray:
-        return (rng.standard_normal(int(seconds * 16_000)) * 3000).astype(np.int16)
+    def tone(seconds: float) -> Recorded:
+        noise = rng.standard_normal(int(seconds * 16_000)) * 3000
+        return Recorded(noise.astype(np.int16))
 
     for group in ("person", "word", "eval-seen", "eval-unheard"):
         for speaker in ("ann", "bob"):

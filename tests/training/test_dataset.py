@@ -17,6 +17,7 @@ from training.windows import (
     Window,
     change_speed,
     cut_off,
+    join,
     join_words,
 )
 
@@ -65,13 +66,74 @@ def test_silence_is_labelled_no_speech_and_empty(vocabulary: Vocabulary) -> None
     assert targets == [t.no_speech, IGNORED, IGNORED, t.eot]
 
 
+def test_each_target_has_the_place_of_its_word(vocabulary: Vocabulary) -> None:
+    window = Window(np.zeros(100, np.float32), [])
+    marks = [(0, 8_000, "yes"), (8_000, 16_000, "xray"), (16_000, 24_000, "double two")]
+    window.add(Utterance(np.zeros(24_000, np.float32), "yes xray double two", marks), 16_000)
+    window.add(Utterance(np.zeros(8_000, np.float32), "no"), 48_000)
+    tokens = get_tokenizer(True, language="en", task="transcribe").encode
+    labels = Labels(vocabulary)
+    kinds = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        made = labels.sequence(rng, window, 0.5, ["my code is seven"], 12)
+        assert len(made.inputs) == len(made.targets) == len(made.places)
+        known = [(t, p) for t, p in zip(made.targets, made.places, strict=True) if p != (0, 0)]
+        expected = [(25, 38)] * len(tokens(" yes")) + [(38, 50)] * len(tokens(" xray"))
+        expected += [(50, 62)] * len(tokens(" double two"))
+        assert [p for _, p in known] == expected
+        spoken = [vocabulary.used[t] for t, _ in known]
+        assert spoken == tokens(" yes xray double two")
+        kinds.add(len(made.targets))
+    assert len(kinds) > 2  # with and without times and prompts
+
+
+def test_the_words_of_recordings_are_where_they_were_found(data_folder: Path) -> None:
+    recordings = Recordings(data_folder)
+    index = recordings.by_group["string"][0]
+    assert recordings.utterance(index).marks == []
+    recordings.entries[index]["ends"] = [3000, 6000, 11_200]
+    speech = recordings.utterance(index)
+    assert speech.marks == [(0, 3000, "one"), (3000, 6000, "two"), (6000, 11_200, "three")]
+    fast = speech.faster(2.0)
+    assert fast.marks[1] == (1500, 3000, "two")
+    assert len(fast.samples) == len(speech.samples) // 2
+    late = speech.without_start(100)
+    assert late.marks[0] == (0, 2900, "one")
+    assert len(late.samples) == len(speech.samples) - 100
+    both = join(np.random.default_rng(0), [speech, fast], 0.2)
+    assert both.text == "one two three one two three"
+    assert both.marks[:3] == speech.marks
+    apart = len(both.samples) - len(fast.samples)
+    assert both.marks[3:] == [(apart + a, apart + b, text) for a, b, text in fast.marks]
+    cuts = {cut_off(np.random.default_rng(seed), speech, end=True).text for seed in range(20)}
+    assert cuts == {"one", "one two", "one two three"}
+
+
+def test_windows_know_the_places_of_their_words(data_folder: Path) -> None:
+    recordings = Recordings(data_folder)
+    for entry in recordings.entries:
+        words = entry["text"].split()
+        ends = [entry["samples"] * (i + 1) // len(words) for i in range(len(words))]
+        entry["ends"] = ends
+    composer, placed = Composer(recordings), 0
+    for seed in range(40):
+        window = composer.window(np.random.default_rng(seed), 12.0)
+        assert len(window.words) == len(window.segments)
+        for (begin, end, text), words in zip(window.segments, window.words, strict=True):
+            assert " ".join(word for _, _, word in words) == text
+            assert begin <= words[0][0] < words[-1][1] <= end + 1e-6
+            placed += 1
+    assert placed > 60
+
+
 def test_nothing_is_learned_on_prompts(vocabulary: Vocabulary) -> None:
     t = get_tokenizer(True, language="en", task="transcribe")
     window = Window(np.zeros(100, np.float32), [(0.0, 1.0, "yes")])
     labels, prompted = Labels(vocabulary), 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        inputs, targets = labels.sequence(rng, window, 1.0, ["my code is seven"], 12)
+        inputs, targets, _ = labels.sequence(rng, window, 1.0, ["my code is seven"], 12)
         start = inputs.index(vocabulary.compact(t.sot))
         prompted += start > 0
         assert targets[:start] == [IGNORED] * start
@@ -92,13 +154,15 @@ def test_a_batch_depends_on_its_number_alone(data_folder: Path, stage: Stage) ->
     try:
         batches._prepare()
         batches.batch(0)
-        mel, tokens, targets, _ = batches.batch(1)
+        mel, tokens, targets, places, _ = batches.batch(1)
         again = batches.batch(1)
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(mel, again[0])
     assert torch.equal(tokens, again[1])
     assert torch.equal(targets, again[2])
+    assert torch.equal(places, again[3])
+    assert places.shape == (*targets.shape, 2)
     assert mel.shape[:2] == (stage.rows, 80)
     assert mel.shape[2] == 3000 if stage.full else 150 <= mel.shape[2] < 1500
     assert mel.shape[2] % 50 == 0

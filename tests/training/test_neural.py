@@ -42,11 +42,11 @@ def test_a_recording_is_resampled_trimmed_and_loud(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(neural, "_voice", Voice)
     config = SimpleNamespace(SynthesisConfig=lambda **options: options)
     monkeypatch.setitem(sys.modules, "piper", config)
-    pcm = neural.make(Job("A one", "phrase", "piper", "joe", ("1.1", "0.5", "0.7")))
-    assert pcm is not None
+    made = neural.make(Job("A one", "phrase", "piper", "joe", ("1.1", "0.5", "0.7")))
+    assert made is not None
     assert asked == [("ay one", {"length_scale": 1.1, "noise_scale": 0.5, "noise_w_scale": 0.7})]
-    assert abs(len(pcm) - RATE) < 0.1 * RATE
-    assert pcm.max() == pytest.approx(0.7 * 32767, rel=0.02)
+    assert abs(len(made.pcm) - RATE) < 0.1 * RATE
+    assert made.pcm.max() == pytest.approx(0.7 * 32767, rel=0.02)
     assert neural.make(Job("", "phrase", "piper", "joe", ("1", "1", "1"))) is None
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 import training.train as train
 from aii.attention import attend
 from aii.checkpoints import describe, load_model
-from training import export
-from training.recordings import Job, digit_string, read_wav, resample, spoken, trim
+from benchmarks.espeak import Said
+from training import export, synthesise
+from training.dataset import Batch
+from training.recordings import RATE, Job, digit_string, normal, read_wav, resample, spoken, trim
 from training.scoring import QuickCheck, digit_strings
 from training.vocabulary import FULL, Vocabulary
 from training.windows import Recordings
@@ -31,10 +34,12 @@ def arguments(run: Path, data: Path, steps: int, start: Path | None = None) -> a
     return argparse.Namespace(run=run, data=data, steps=steps, start=start, **fixed)
 
 
-def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch(seed: int) -> Batch:
     made = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, 400, (2, 6), generator=made)
-    return torch.randn(2, 80, 150, generator=made).bfloat16(), tokens, tokens.roll(-1, 1)
+    places = torch.tensor([[[0, 0], [5, 9], [9, 20], [20, 30], [30, 31], [0, 0]]] * 2)
+    mel = torch.randn(2, 80, 150, generator=made).bfloat16()
+    return Batch(mel, tokens, tokens.roll(-1, 1), places)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -43,6 +48,39 @@ def test_written_out_attention_is_the_same(causal: bool) -> None:
     q, k, v = (torch.randn(2, 3, 7, 8, generator=made) for _ in range(3))
     ours, _ = train.fast_attend(q, k, v, causal=causal)
     torch.testing.assert_close(ours, attend(q, k, v, causal=causal)[0], atol=1e-5, rtol=1e-4)
+
+
+def test_attention_is_drawn_to_the_word_that_comes_next() -> None:
+    places = torch.tensor([[[0, 0], [10, 20], [20, 60]]])
+    beside = torch.tensor([[[0, 0], [2, 8], [2, 8]]])
+
+    def loss(*layers: torch.Tensor, places: torch.Tensor = places) -> float:
+        gaze = train.Gaze(2)
+        assert not gaze.wants(0)
+        for number, scores in enumerate(layers):
+            assert gaze.wants(1 + number)
+            gaze.record(1 + number, scores)
+        return float(gaze.loss(places))
+
+    even = torch.zeros(1, 2, 3, 50)
+    there = even - 30.0
+    there[:, :, 1, 10:20] = there[:, :, 2, 20:50] = 0.0  # the audio ends within the second word
+    assert loss(there) == pytest.approx(0.0, abs=1e-4)
+    peaked = there.clone()
+    peaked[:, :, 1, 12] = 8.0
+    assert loss(there) < loss(peaked)
+    assert loss(there) < loss(even) < loss(there, places=beside)
+    around = even - 30.0  # a layer above may look somewhat before and behind
+    around[:, :, 1, 8:22] = around[:, :, 2, 10:50] = 0.0
+    assert loss(there, around) == pytest.approx(0.0, abs=1e-3)
+    assert loss(around) > 0.2
+    assert loss(even, places=torch.zeros_like(places)) == 0.0
+
+
+def test_attention_learns_from_it(small: None, tmp_path: Path, data_folder: Path) -> None:
+    trainer = train.Trainer(arguments(tmp_path / "a", data_folder, 100))
+    losses = [trainer.update(batch(0))[2] for _ in range(30)]
+    assert losses[-1] < losses[0]
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
@@ -91,7 +129,7 @@ def test_exported_file_loads_and_never_prefers_an_unused_token(
     assert describe(path).metadata["audio_context"] == "auto"
     model = load_model(str(path), device="cpu")
     vocabulary = Vocabulary.of_grammar()
-    mel, tokens, _ = batch(1)
+    mel, tokens, *_ = batch(1)
     full = model(mel.float(), torch.tensor(vocabulary.used)[tokens])
     compact = trainer.average(mel.float(), tokens)
     assert full.shape[-1] == FULL
@@ -137,13 +175,13 @@ def test_a_deeper_decoder_begins_as_the_same_network(
     args.run, args.decoder_layers = tmp_path, 3
     deep = train.Trainer(args)
     assert train.decoder_depth(deep.model.state_dict()) == 3
-    mel, tokens, targets = batch(1)
+    mel, tokens, *_ = batch(1)
     with torch.no_grad():
         made = [t.model.decoder(tokens, t.model.encoder(mel)) for t in (shallow, deep)]
     torch.testing.assert_close(made[0], made[1])
     added = deep.model.decoder.blocks[2].cross_attn.out.weight
     assert not added.any()
-    deep.update((mel, tokens, targets))
+    deep.update(batch(1))
     assert added.any()
 
 
@@ -236,3 +274,47 @@ def test_a_blend_lies_between_two_checkpoints() -> None:
     export.blend(made, {"model_state_dict": {"a": torch.tensor([3.0, 0.0])}}, 0.25)
     assert made["model_state_dict"]["a"].tolist() == [1.5, 1.5]
     assert made["model_state_dict"]["a"].dtype == torch.float16
+
+
+def test_the_places_of_words_move_with_the_silence_that_is_cut() -> None:
+    speech = np.concatenate([np.zeros(4000), np.tile([0.5, -0.5], 4000), np.zeros(6000)])
+    made = normal(speech.astype(np.float32), [0.35, 0.9])
+    assert made.ends == (round(0.35 * 16_000) - 4000 + 320, len(made.pcm))
+    assert int(np.abs(made.pcm).max()) == pytest.approx(0.7 * 32_767, abs=2)
+    assert normal(speech.astype(np.float32)).ends == ()
+
+
+@pytest.mark.parametrize(
+    ("program", "voice", "options"),
+    [("espeak", "en-us+f3", ("-s", "140", "-p", "40")), ("flite", "kal", ())],
+)
+def test_synthesisers_tell_where_their_words_are(
+    program: str, voice: str, options: tuple[str, ...]
+) -> None:
+    if shutil.which({"espeak": "espeak-ng"}.get(program, program)) is None:
+        pytest.skip(f"{program} is not installed; run: apt install {program}")
+    text = "cancel my appointment"
+    made = synthesise.make(Job(text, "phrase", program, voice, options))
+    assert made is not None
+    first, second, third = made.ends
+    assert third == len(made.pcm)
+    lengths = np.array([first, second - first, third - second]) / RATE
+    assert lengths[2] > lengths[0] > lengths[1] > 0.05
+    cut = made.pcm[second:].astype(np.float32)
+    alone = synthesise.make(Job("appointment", "word", program, voice, options))
+    assert alone is not None
+    assert len(cut) == pytest.approx(len(alone.pcm), rel=0.2)
+
+
+def test_words_that_a_synthesiser_joins_have_no_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Joining:
+        rate = 16_000
+
+        def say(self, *_: object, **__: object) -> tuple[np.ndarray, list[Said]]:
+            words = [Said("of", 0.0, 0.5), Said("the", float("nan"), float("nan"))]
+            return np.tile(np.float32([0.5, -0.5]), 8_000), words
+
+    monkeypatch.setattr(synthesise, "espeak_library", Joining)
+    made = synthesise.make(Job("of the", "phrase", "espeak", "en", ("-s", "160", "-p", "50")))
+    assert made is not None
+    assert made.ends == ()
