@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .errors import ServiceError
 from .ragged import Part
-from .search import likeliest
+from .search import NO_TOKEN, likeliest
 from .steps import Answer, Ask
 
 Ruled = Tensor | tuple[list[int], list[float]] | Exception
@@ -44,6 +44,24 @@ def answers(
             else:
                 found.append(Answer(*ruled, probe=probe, attention=attention))
         first += sum(map(_places, together))
+    return found
+
+
+def unsound(hidden: Tensor, parts: Sequence[Part]) -> list[Exception | None]:
+    """For each part, the error of one whose hidden states, among (M, D), are not all numbers.
+
+    What it has left in its rows would spoil the next decode there, so it must not go on, however it
+    chooses its tokens.
+    """
+    sound = hidden.isfinite().all(dim=-1).tolist()
+    if all(sound):
+        return [None] * len(parts)
+    found: list[Exception | None] = []
+    first = 0
+    for part in parts:
+        end = first + len(part.rows) * part.width
+        found.append(None if all(sound[first:end]) else ServiceError(NO_TOKEN))
+        first = end
     return found
 
 
@@ -104,4 +122,4 @@ def _rule_one(ask: Ask, scores: Tensor) -> Ruled:
 def _picked(tokens: list[int], logprobs: list[float]) -> Ruled:
     if all(map(math.isfinite, logprobs)):
         return tokens, logprobs
-    return ServiceError("the network's scores are not finite numbers, or the rules leave no token")
+    return ServiceError(NO_TOKEN)

@@ -8,6 +8,7 @@ decode joins and leaves at any step; one that fails, fails alone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .answers import answers
+from .answers import answers, unsound
 from .heard import Heard, Layer
 from .ragged import Part, Ragged, audio_layers
 from .rows import Rows
@@ -267,11 +268,18 @@ class Batch:
         scores = self._model.decoder.project(hidden[places + probes])
         asks = [_asked(ticket) for ticket in tickets]
         found = answers(asks, parts, scores[: len(places)], scores[len(places) :])
-        for ticket in tickets:
+        for number, (ticket, trouble) in enumerate(
+            zip(tickets, unsound(hidden, parts), strict=True)
+        ):
             ask = _asked(ticket)
             ticket._length += len(ask.tokens[0])
-            if ask.copies > 1:
-                _spread(ticket, ask.copies, decoder)
+            if trouble is not None:
+                found[number] = trouble
+            elif ask.copies > 1:
+                try:
+                    _spread(ticket, ask.copies, decoder)
+                except Exception as error:  # the others have been read, and are not read again
+                    found[number] = error
         return found
 
     # -- coming and going ---------------------------------------------------------------------
@@ -370,10 +378,11 @@ def _reordered(ticket: Ticket[Any], sources: Sequence[int], rows: Rows) -> list[
 
 def _spread(ticket: Ticket[Any], copies: int, decoder: Ragged) -> None:
     """Put copies of each row side by side."""
+    taken = iter(decoder.rows.take(len(ticket._rows) * (copies - 1)))
     spread = []
     for row in ticket._rows:
         spread.append(row)
-        for copy in decoder.rows.take(copies - 1):
+        for copy in itertools.islice(taken, copies - 1):
             decoder.rows.copy(row, copy, 0, ticket._length)
             spread.append(copy)
     ticket._rows, ticket._copies, ticket._common = spread, copies, ticket._length

@@ -6,13 +6,17 @@ keeps all that belongs to the decode; the decoder's cache is moved by whoever ru
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, ServiceError
+
+NO_TOKEN = "the network's scores are not finite numbers, or the rules leave no token"
+"""What is wrong where there is nothing to choose."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +129,20 @@ class RowSearch:
         """Take each row's next token; no row ever continues another."""
         if self.greedy:
             return self.take(*likeliest(logits))
+        logits = self._open(logits)
         odds = (logits / self._temperature).softmax(dim=-1)
         picked = torch.multinomial(odds, 1, True, generator=self._generator)[:, 0]
         chosen = logits.gather(1, picked[:, None])[:, 0] - logits.logsumexp(dim=-1)
         return self.take(picked.tolist(), chosen.tolist())
+
+    def _open(self, logits: Tensor) -> Tensor:
+        """``logits``, once the rules leave a token to every row that has not ended."""
+        closed = ~logits.amax(dim=-1).isfinite()
+        if not bool(closed.any()):
+            return logits
+        if not all(self._ended[row] for row in closed.nonzero().flatten().tolist()):
+            raise ServiceError(NO_TOKEN)
+        return logits.masked_fill(closed[:, None], 0.0)
 
     def take(self, tokens: list[int], logprobs: list[float]) -> tuple[list[int], None]:
         """Take tokens that were picked already, one for each row, and their log-probabilities."""
@@ -281,6 +295,9 @@ def best_candidate(candidates: list[Candidate], length_penalty: float | None) ->
 
     Without a penalty the sum is divided by the number of tokens; with one by
     ``((5 + length) / 6) ** penalty`` (Wu et al., arXiv 1609.08144, equation 14).
+
+    Raises:
+        ServiceError: none of them has a probability: the rules left no token at some place.
     """
 
     def score(candidate: Candidate) -> float:
@@ -289,4 +306,7 @@ def best_candidate(candidates: list[Candidate], length_penalty: float | None) ->
             return candidate.logprob / max(length, 1)
         return float(candidate.logprob / ((5 + length) / 6) ** length_penalty)
 
-    return max(candidates, key=score)
+    best = max(candidates, key=score)
+    if not math.isfinite(best.logprob):
+        raise ServiceError(NO_TOKEN)
+    return best

@@ -14,6 +14,7 @@ from aii.decoding import DecodingOptions
 from aii.errors import InputError, ServiceError
 from aii.loops import decoding_steps
 from aii.ragged import Part, Ragged
+from aii.rows import Rows
 from aii.steps import Ask, Attach, Encode, run_plainly
 from aii.types import AttentionStop
 
@@ -220,6 +221,70 @@ def test_a_poisoned_decode_fails_alone(tiny_model, kind) -> None:
     while len(batch):
         batch.step()
     same(again.result, alone[1])
+
+
+def no_numbers(model, **options):
+    """A decode of what the encoder makes no numbers of."""
+    options = DecodingOptions(**{"language": "en", "fp16": False, "sample_len": 12, **options})
+    features = yield Encode(mel(9) * float("nan"))
+    generator = torch.Generator().manual_seed(9)
+    return (yield from decoding_steps(model, features, options, generator, None))
+
+
+def no_numbers_by_attention(model, **options):
+    yield Encode(mel(9) * float("nan"))
+    options = DecodingOptions(language="en", fp16=False, **options)
+    return (yield from aligned_steps(model, options, AttentionStop(max_tokens=9), frames=150))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda model: no_numbers(model),
+        lambda model: no_numbers(model, beam_size=3),
+        lambda model: no_numbers(model, temperature=0.7, best_of=3),
+        lambda model: no_numbers(model, language=None, beam_size=2),
+        lambda model: no_numbers_by_attention(model),
+        lambda model: no_numbers_by_attention(model, beam_size=2),
+    ],
+)
+def test_scores_that_are_no_numbers_end_every_kind_of_decode(tiny_model, make) -> None:
+    """Beams and draws would go on with them, and leave them in rows that others take over."""
+    alone = [run_alone(tiny_model, window(tiny_model, n)) for n in range(4)]
+    batch = Batch(tiny_model)
+    bad, beside = batch.add(make(tiny_model)), batch.add(window(tiny_model, 0))
+    while not bad.done:
+        batch.step()
+    assert isinstance(bad.error, ServiceError)
+    later = [batch.add(window(tiny_model, n)) for n in (1, 2, 3)]
+    while len(batch):
+        batch.step()
+    for ticket, expected in zip([beside, *later], alone, strict=True):
+        same(ticket.result, expected)
+
+
+def test_no_memory_for_the_rows_of_one_decode_is_its_own_trouble(tiny_model, monkeypatch) -> None:
+    """The others of the pass have been read then, and must not be read once more."""
+    alone = [run_alone(tiny_model, window(tiny_model, n)) for n in range(3)]
+    batch = Batch(tiny_model)
+    good = [batch.add(window(tiny_model, n)) for n in range(3)]
+    greedy = batch.add(window(tiny_model, 7, beam_size=5))
+    while batch.listening:
+        batch.encode()
+    take = Rows.take
+
+    def scarce(rows, count):
+        if count == 4:
+            raise MemoryError("no memory for so many rows")
+        return take(rows, count)
+
+    monkeypatch.setattr(Rows, "take", scarce)
+    while len(batch):
+        batch.step()
+    assert isinstance(greedy.error, MemoryError)
+    for ticket, expected in zip(good, alone, strict=True):
+        same(ticket.result, expected)
+    assert [decoder.rows.taken for decoder in batch._decoders.values()] == [0]
 
 
 def test_alone_it_raises_what_it_failed_with(tiny_model) -> None:

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from aii.errors import ServiceError
 from aii.logit_filters import Constrain
 from aii.search import BeamSearch, Candidate, RowSearch, best_candidate, likeliest
 
@@ -147,3 +148,26 @@ def test_scores_that_are_no_numbers_do_not_pass_for_one() -> None:
     logits[2] = -math.inf
     _, logprobs = likeliest(logits)
     assert [math.isfinite(logprob) for logprob in logprobs] == [True, False, False]
+
+
+NOTHING = -torch.inf * torch.ones(4)
+
+
+def test_rules_that_leave_no_token_are_told() -> None:
+    """Not chosen by chance, nor as an end that has no probability."""
+    draws = RowSearch(2, group=2, eot=EOT, temperature=1.0)
+    with pytest.raises(ServiceError, match="leave no token"):
+        draws.choose(torch.stack([NOTHING, torch.zeros(4)]))
+    for weighed in (True, False):
+        beams = BeamSearch(1, size=2, eot=EOT, patience=None, weighed=weighed)
+        beams.choose(torch.stack([NOTHING, NOTHING]))
+        (found,) = beams.candidates()
+        with pytest.raises(ServiceError, match="leave no token"):
+            best_candidate(found, None)
+
+
+def test_what_follows_an_end_needs_no_token() -> None:
+    draws = RowSearch(2, group=2, eot=EOT, temperature=1.0)
+    draws.take([EOT, 1], [-1.0, -1.0])
+    tokens, _ = draws.choose(torch.stack([NOTHING, torch.zeros(4)]))
+    assert tokens[0] == EOT
