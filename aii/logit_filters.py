@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from .errors import InputError
+
 Filter = Callable[[Tensor, Sequence[Sequence[int]]], None]
 """``filter(logits, sampled)``: (rows, vocabulary), changed in place, and each row's new tokens."""
 
@@ -67,19 +69,30 @@ class Constrain:
     def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
         # All rows are asked for first: a constraint that raises has changed nothing.
         texts = [[*self._before, *(t for t in row if t < self._eot)] for row in sampled]
-        rows = [self._constraint.allowed(text) for text in texts]
+        rows = [self._allowed(text, logits) for text in texts]
         ends = [0.0] * len(texts)
         if isinstance(self._constraint, Weighing):
             ends = [self._constraint.ending(text) for text in texts]
         logits -= logits.logsumexp(dim=-1, keepdim=True)
-        for row, allowed in enumerate(rows):
+        for row, ids in enumerate(rows):
             logits[row, self._eot] += ends[row]
-            if allowed is None:
+            if ids is None:
                 continue
-            ids = torch.tensor(sorted(allowed), dtype=torch.long, device=logits.device)
             kept = logits[row, ids]
             logits[row, : self._end] = -math.inf
             logits[row, ids] = kept
+
+    def _allowed(self, text: Sequence[int], logits: Tensor) -> Tensor | None:
+        allowed = self._constraint.allowed(text)
+        if allowed is None:
+            return None
+        ids = sorted(allowed)
+        if ids and not 0 <= ids[0] <= ids[-1] < logits.shape[-1]:
+            raise InputError(
+                f"a constraint allows tokens {ids[0]} to {ids[-1]}; the vocabulary has "
+                f"{logits.shape[-1]}: it was made for another model"
+            )
+        return torch.tensor(ids, dtype=torch.long, device=logits.device)
 
 
 class SuppressBlank:
@@ -101,9 +114,10 @@ class SuppressTokens:
         self._tokens = torch.tensor(sorted(set(tokens)), dtype=torch.long)
 
     def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
-        if self._tokens.device != logits.device:
-            self._tokens = self._tokens.to(logits.device)
-        logits.index_fill_(1, self._tokens, -math.inf)
+        tokens = self._tokens
+        if tokens.device != logits.device:  # engines on other devices may share this filter
+            self._tokens = tokens = tokens.to(logits.device)
+        logits.index_fill_(1, tokens, -math.inf)
 
 
 class TimestampRules:

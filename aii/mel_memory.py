@@ -21,6 +21,7 @@ from aii.mel import HOP_LENGTH, N_FFT, SAMPLE_RATE, mel_levels, normalized
 _HALF = N_FFT // 2
 _EDGE = -(-_HALF // HOP_LENGTH)  # frames at a window's beginning that see what is mirrored there
 _BEHIND = 2 * N_FFT  # samples of silence behind a window
+_WEIGHTS = np.random.default_rng(0).integers(1, 4096, HOP_LENGTH).astype(np.float32)
 
 
 @dataclass
@@ -30,7 +31,8 @@ class _Kept:
     Attributes:
         first: position of its first sample in the call.
         levels: (n_mels, frames).
-        marks: (frames of 10 ms, 2) sums of the samples and their squares, to know them by.
+        marks: (frames of 10 ms, 2) sums of the samples, weighed at random, and of their squares,
+            to know them by.
     """
 
     first: int
@@ -132,7 +134,7 @@ def _marks(samples: np.ndarray) -> np.ndarray:
     """Sums by which pieces of 10 ms are known again, (N // 160, 2)."""
     whole = len(samples) // HOP_LENGTH
     pieces = samples[: whole * HOP_LENGTH].reshape(whole, HOP_LENGTH)
-    sums = pieces.sum(axis=1, dtype=np.float64)
+    sums = np.einsum("ij,j->i", pieces, _WEIGHTS, dtype=np.float64)
     return np.stack([sums, np.einsum("ij,ij->i", pieces, pieces, dtype=np.float64)], axis=1)
 
 

@@ -106,5 +106,11 @@ def check(options: DecodingOptions) -> None:
         raise InputError("best_of draws at random; give a temperature above 0, or no best_of")
     if options.patience is not None and options.beam_size is None:
         raise InputError("patience belongs to beam search; give beam_size too")
+    if not 0 <= options.temperature < math.inf:
+        raise InputError(f"temperature must be a number from 0 on, not {options.temperature}")
+    for name in ("sample_len", "best_of", "beam_size"):
+        value = getattr(options, name)
+        if value is not None and (not isinstance(value, int) or value < 0):
+            raise InputError(f"{name} must be a whole number from 0 on, not {value!r}")
     if options.length_penalty is not None and not 0 <= options.length_penalty <= 1:
         raise InputError(f"length_penalty must be from 0 to 1, not {options.length_penalty}")

@@ -109,8 +109,8 @@ class Task:
         """
         if isinstance(text, str):
             return self.tokenizer.encode(" " + text.strip())
-        if bad := [t for t in text if not 0 <= t < self.n_vocab]:
-            raise InputError(f"token {bad[0]} is not in the model's vocabulary")
+        if bad := [t for t in text if not hasattr(t, "__index__") or not 0 <= t < self.n_vocab]:
+            raise InputError(f"token {bad[0]!r} is not in the model's vocabulary")
         return list(text)
 
     def _rules(self, n_audio_ctx: int) -> _Rules:
@@ -212,7 +212,7 @@ _shared_filters = lru_cache(maxsize=256)(_new_filters)
 
 def _suppressed(tokenizer: Tokenizer, rules: _Rules) -> list[int]:
     listed = list(rules.suppressed)
-    if bad := [t for t in listed if t >= rules.n_vocab]:
+    if bad := [t for t in listed if not -1 <= t < rules.n_vocab]:
         raise InputError(f"suppress_tokens: token {bad[0]} is not in the model's vocabulary")
     if -1 in listed:
         listed = [t for t in listed if t >= 0] + list(tokenizer.non_speech_tokens)

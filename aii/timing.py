@@ -198,6 +198,8 @@ def find_alignment(
     """
     if not text_tokens:
         return []
+    # Start, end and the text must fit the decoder; what a loop says beyond has no times.
+    text_tokens = text_tokens[: model.dims.n_text_ctx - len(tokenizer.sot_sequence) - 2]
     if audio_features is None:
         with torch.no_grad():
             audio_features = model.encoder(mel[None])[0]

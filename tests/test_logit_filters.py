@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from aii.errors import InputError
 from aii.logit_filters import Constrain, SuppressBlank, SuppressTokens, TimestampRules
 
 TEXT, EOT, NO_TIMES, BEGIN, SIZE = range(10), 10, 15, 20, 30
@@ -116,3 +117,22 @@ def test_a_constraint_that_fails_has_changed_nothing() -> None:
     with pytest.raises(ValueError, match="too long"):
         Constrain(Only(), EOT, BEGIN)(logits, [[1], [1, 1, 1]])
     assert torch.equal(logits, torch.zeros(2, SIZE))
+
+
+class FromElsewhere:
+    """Allows, behind a text, a token that the vocabulary does not have."""
+
+    def allowed(self, text: list[int]) -> set[int] | None:
+        return {3, SIZE} if text else {3, 4}
+
+    def ending(self, text: list[int]) -> float:
+        return -1.0
+
+
+def test_a_constraint_for_another_vocabulary_changes_nothing() -> None:
+    """Rows are ruled together, and the others once more alone where one of them fails."""
+    logits = torch.randn(2, SIZE, generator=torch.Generator().manual_seed(0))
+    before = logits.clone()
+    with pytest.raises(InputError, match="made for another model"):
+        Constrain(FromElsewhere(), EOT, SIZE)(logits, [[], [5]])
+    assert torch.equal(logits, before)

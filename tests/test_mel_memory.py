@@ -89,3 +89,13 @@ def test_memory_is_bounded(call) -> None:
         assert memory.nbytes == sum(one.nbytes for one in memory._kept.values())
     assert list(memory._kept) == [f"call-{n}" for n in range(40 - len(memory._kept), 40)]
     assert len(memory._kept) > 3
+
+
+def test_pieces_are_known_by_more_than_their_sums(tiny_model) -> None:
+    """Clicks of one loudness at other places, as in a call that has the id of the one before."""
+    memory = MelMemory(80)
+    call, other = np.zeros(2 * RATE, np.float32), np.zeros(2 * RATE, np.float32)
+    call[7::160], other[120::160] = 0.5, 0.5
+    check(memory, tiny_model, call, 0, len(call))
+    assert check(memory, tiny_model, other, 0, len(other)) == 0
+    assert check(memory, tiny_model, other, 0, len(other)) > 150

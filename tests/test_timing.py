@@ -266,3 +266,13 @@ def test_window_of_next_to_nothing(tiny_model, frames: int) -> None:
     )
     assert [word["word"] for word in segments[0]["words"]] == [" four", " five"]
     assert all(0 <= word["start"] <= word["end"] <= 0.5 for word in segments[0]["words"])
+
+
+def test_a_text_longer_than_the_decoder_is_timed_as_far_as_it_goes(tiny_model) -> None:
+    """Without timestamps a loop may fill the whole context; start and end need places too."""
+    tokenizer = get_tokenizer(True, language="en", task="transcribe")
+    tokens = tokenizer.encode(" one two" * 223)
+    found = find_alignment(tiny_model, tokenizer, tokens[:445], torch.randn(80, 200), 200)
+    assert sum(len(item.tokens) for item in found) == 448 - 5
+    short = find_alignment(tiny_model, tokenizer, tokens[:443], torch.randn(80, 200), 200)
+    assert sum(len(item.tokens) for item in short) == 443

@@ -85,7 +85,7 @@ class Batcher(Generic[T]):
                 f"{self._size} windows wait for the engine already; "
                 "serve fewer calls or raise --queue-size"
             )
-        due = min(max(deadline, now), now + PATIENCE)
+        due = min(max(now, deadline), now + PATIENCE)  # one that is no number counts as past
         entry = Entry(due, next(self._numbers), item, call_id, rows)
         bisect.insort(self._waiting.setdefault(call_id, []), entry, key=lambda e: e.rank)
         self._count += 1

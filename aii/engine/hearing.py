@@ -31,6 +31,12 @@ from aii.windows import Window, check_window, window_mel, window_steps
 
 SEED = 0
 
+MOST_ROWS = 64
+"""Rows of tokens for one request, as for ``--beam-size``: each takes memory and time of all."""
+
+LOUDEST = 1e9
+"""Samples from which on the energy of a frame comes near to what float32 can hold."""
+
 _DECODING = {item.name for item in fields(DecodingOptions)} - {
     "task", "language", "prompt", "prefix", "temperature",
 }  # fmt: skip
@@ -60,10 +66,9 @@ def hearing(
 
     Raises:
         InputError: options that do not exist or do not fit the model.
-        AudioError: samples that are no window.
+        AudioError: samples that are no window, or no sound.
     """
-    if not np.isfinite(request.audio).all():
-        raise AudioError("the samples of the window are not all finite numbers")
+    _check_audio(request.audio)
     options = {**defaults, **request.options}
     if not options.get("kv_cache", True):
         cached = replace(request, options={**request.options, "kv_cache": True})
@@ -104,6 +109,17 @@ def rows_needed(request: DecodeRequest, defaults: Mapping[str, object]) -> int:
     options = {**defaults, **request.options}
     counts = [options.get("beam_size"), options.get("best_of")]
     return max([1, *(count for count in counts if isinstance(count, int))])
+
+
+def _check_audio(samples: np.ndarray) -> None:
+    if samples.ndim != 1:
+        raise AudioError(f"a window is one row of samples, not an array of shape {samples.shape}")
+    if samples.dtype.kind != "f":
+        raise AudioError(
+            f"samples are {samples.dtype}, not float; divide 16-bit samples by 32768 first"
+        )
+    if len(samples) and not -LOUDEST <= float(samples.min()) <= float(samples.max()) <= LOUDEST:
+        raise AudioError("the samples are not all finite numbers of sound; wanted are -1 to 1")
 
 
 def _mel(model: Whisper, request: DecodeRequest, memory: MelMemory | None) -> Tensor:
@@ -175,6 +191,8 @@ def _window_options(request: DecodeRequest, options: Mapping[str, Any]) -> Windo
     """The options of a request, sorted into those of the decoder and those of the window."""
     if unknown := sorted(set(options) - _DECODING - _WINDOW - _OURS):
         raise InputError(f"no option of a request is called {unknown[0]!r}")
+    if rows_needed(request, options) > MOST_ROWS:
+        raise InputError(f"a request may have at most {MOST_ROWS} beams, or draws to choose from")
     decoding = {name: options[name] for name in options.keys() & _DECODING}
     window = {"seed": SEED, **{name: options[name] for name in options.keys() & _WINDOW}}
     prefix = list(request.prefix) or None

@@ -27,7 +27,7 @@ from aii.engine.batcher import Batcher, Entry, Turns
 from aii.engine.beside import Beside
 from aii.engine.hearing import hear, hearing, rows_needed
 from aii.engine.record import Record
-from aii.errors import EngineClosedError
+from aii.errors import EngineClosedError, ServiceError
 from aii.fallback import default_temperatures
 from aii.mel_memory import MelMemory
 from aii.model import Whisper
@@ -184,9 +184,9 @@ class LocalEngine:
                 self._admit()
                 self._advance()
                 self._collect()
-            except Exception as error:
+            except BaseException as error:  # whatever it is: all calls depend on this thread
                 log.exception("all windows in the batch fail because of a mistake of ours")
-                self._start_anew(error)
+                self._start_anew(error if isinstance(error, Exception) else _mistake(error))
             with self._changed:
                 self._record.worked(begin, self._clock())
         self._start_anew(EngineClosedError("the engine was shut down"))
@@ -318,3 +318,10 @@ def _settle(
             future.set_result(result)
     except InvalidStateError:
         pass
+    except BaseException:  # of a callback, after the future has its end
+        log.exception("what waited for an answer failed at taking it")
+
+
+def _mistake(error: BaseException) -> ServiceError:
+    """An error that may be handed to others, where ``error`` would end their threads."""
+    return ServiceError(f"decoding was ended by {type(error).__name__} ({error}); see the log")

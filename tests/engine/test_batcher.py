@@ -186,3 +186,11 @@ def test_nobody_waits_for_a_turn_that_nobody_wants():
     turns.decoded(1000.0)
     turns.encoded(1.0)
     assert not turns.encode_next(listening=1, asking=1)  # what was spent before is not saved up
+
+
+def test_a_deadline_that_is_no_number_puts_nothing_out_of_order():
+    batcher = make()
+    for item, deadline in (("late", 9.0), ("nan", float("nan")), ("soon", 2.0)):
+        push(batcher, item, call_id="one", deadline=deadline, now=1.0)
+    push(batcher, "other", deadline=1.5, now=1.0)
+    assert started(batcher) == ["nan", "other", "soon", "late"]
