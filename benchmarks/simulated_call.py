@@ -15,7 +15,7 @@ import numpy as np
 from aii.audio.vad import VadBatcher
 from aii.streaming.events import Event, Final, Heard, Partial
 from aii.streaming.session import Session
-from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis
+from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis, Word
 
 FRAME = 320
 """Samples that come at once: 20 ms, as telephones send them."""
@@ -54,6 +54,12 @@ class Played:
     def text(self) -> str:
         """The transcript."""
         return self.shown[-1].final if self.shown else ""
+
+    @property
+    def words(self) -> list[Word]:
+        """Its words with their times."""
+        finals = (event for _, event in self.events if isinstance(event, Final))
+        return [word for final in finals for word in final.words]
 
 
 class _Player:

@@ -1,4 +1,4 @@
-"""From what was shown during calls to figures: errors, latency, stability.
+"""From what was shown during calls to figures: errors, latency, stability, times of words.
 
 Latency is counted per word that was said and came out right: from the word's end in the audio to
 the first time it stands on the screen, and to the moment from which on it cannot change. Which
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from aii.evaluation import WordErrors, align, words_of
+from aii.types import Word
 from benchmarks.common import percentile
 from benchmarks.simulated_call import Shown
 from benchmarks.spoken_calls import SpokenCall
@@ -58,6 +59,8 @@ class Figures:
         changed: those of them that the transcript does not have there.
         erased: words that had to be taken back from the screen, summed over all updates.
         words: words of the transcripts.
+        starts: seconds by which a word's start is given too late (too early: below 0).
+        ends: the same of its end.
     """
 
     errors: WordErrors = field(default_factory=WordErrors)
@@ -67,6 +70,8 @@ class Figures:
     changed: int = 0
     erased: int = 0
     words: int = 0
+    starts: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
 
     def add(self, call: SpokenCall, shown: Sequence[Shown]) -> None:
         """Count one call."""
@@ -80,6 +85,16 @@ class Figures:
                 continue
             self.first.append(appeared[index] - said[place].end)
             self.last.append(settled[index] - said[place].end)
+
+    def add_times(self, call: SpokenCall, words: Sequence[Word]) -> None:
+        """Count the times of a call's words, of those that came out right."""
+        said = [word for word in call.words if words_of(word.text)]
+        placed = [word for word in words if words_of(word.text)]
+        reference, found = ([words_of(word.text)[0] for word in some] for some in (said, placed))
+        for word, place in zip(placed, pairs(reference, found), strict=True):
+            if place >= 0 and not math.isnan(said[place].end):
+                self.starts.append(word.start - said[place].start)
+                self.ends.append(word.end - said[place].end)
 
     def _follow(self, shown: Sequence[Shown]) -> tuple[list[float], list[float], list[str]]:
         """For each word of the transcript when it appeared and when it was final; the words."""

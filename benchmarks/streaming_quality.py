@@ -29,7 +29,7 @@ from aii.evaluation import WordErrors, word_errors
 from aii.streaming.endpointing import EndpointSettings, SpeechEnd, SpeechStart
 from aii.streaming.settings import CallSettings
 from aii.streaming.voice import VoiceTrack
-from benchmarks.common import machine, note, result
+from benchmarks.common import machine, note, percentile, result
 from benchmarks.rivals import livekit
 from benchmarks.simulated_call import Played, Shown, play
 from benchmarks.spoken_calls import SpokenCall, digit_calls, jfk_call, phrase_calls
@@ -236,6 +236,14 @@ def tell(
             ("decoder passes", account.passes / account.seconds, "per second"),
             ("real-time factor", account.decode / account.seconds, ""),
         ]
+        for edge, offs in (("start", figures.starts), ("end", figures.ends)):
+            if offs:
+                off = [abs(value) for value in offs]
+                told.append((f"word {edge} late", 1000 * percentile(offs, 0.5), "ms"))
+                told += [
+                    (f"word {edge} off {name}", 1000 * percentile(off, share), "ms")
+                    for name, share in (("p50", 0.5), ("p90", 0.9))
+                ]
         for metric, value, unit in told:
             lines.append(result(NAME, case, metric, value, unit, rival=rival, set=key))
     return lines
@@ -249,6 +257,8 @@ def account(
         counted = accounts.setdefault(key, Account())
         offline = bench.offline[OFFLINE][call.name]
         counted.add(call, free.shown, timed.shown, offline, free.passes, free.decode)
+        if isinstance(free, Played):
+            counted.figures.add_times(call, free.words)
 
 
 def run_ours(bench: Bench, cases: Sequence[Case], offline: dict[str, WordErrors]) -> Lines:

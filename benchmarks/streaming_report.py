@@ -28,6 +28,8 @@ COLUMNS = (
     ("p95", "final p95", "{:.2f}"),
     ("with computing (mean)", "final mean, computing", "{:.2f} s"),
     ("p95", "final p95, computing", "{:.2f}"),
+    ("times off (p50)", "word start off p50", "{:.0f} ms"),
+    ("p90", "word start off p90", "{:.0f} ms"),
     ("unstable", "unstable", "{:.0f} %"),
     ("passes/s", "decoder passes", "{:.1f}"),
     ("real-time factor", "real-time factor", "{:.2f}"),

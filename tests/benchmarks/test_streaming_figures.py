@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fake_engine import floats, hear, make_session, speech, spoken
 
-from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis, Timing
+from aii.types import SAMPLE_RATE, DecodeRequest, Hypothesis, Timing, Word
 from benchmarks.simulated_call import Shown, play
 from benchmarks.spoken_calls import SpokenCall, SpokenWord, assemble
 from benchmarks.streaming_figures import Figures, pairs, spread
@@ -56,6 +56,15 @@ def test_latency_runs_from_the_end_of_a_word_to_its_first_showing_and_to_its_fin
     assert figures.unstable == pytest.approx(1 / 3)
     assert figures.erased == 1
     assert figures.erasure == 0.5
+
+
+def test_times_of_words_are_compared_where_the_word_is_right() -> None:
+    figures = Figures()
+    said = call(("one", 1.0), ("two", math.nan), ("three", 3.0))
+    heard = [Word(" one,", 0.9, 1.2), Word(" two", 1.5, 2.0), Word(" ...", 2.0, 2.1)]
+    figures.add_times(said, [*heard, Word(" free", 2.1, 2.5), Word(" Three.", 2.6, 2.8)])
+    assert figures.starts == pytest.approx([0.2, -0.1])
+    assert figures.ends == pytest.approx([0.2, -0.2])
 
 
 def test_wrong_words_have_no_latency_and_words_without_times_neither() -> None:
