@@ -37,7 +37,7 @@ from aii.streaming.events import (
 )
 from aii.streaming.question import Question
 from aii.streaming.vocabulary import Vocabulary
-from aii.types import DecodeRequest, Word
+from aii.types import DecodeRequest, Hypothesis
 
 ENDPOINTS = ("endpoint", "flush", "hangup")
 """Reasons of finals after which the caller is done speaking, for now."""
@@ -69,6 +69,8 @@ class Collector:
         self._keys = ""
         self._keyed: tuple[float, float] | None = None  # first and last key
         self._heard: list[Final] = []
+        self._odds = _Odds()
+        self._latest: Hypothesis | None = None  # of which the next finals are
         self._said_at: float | None = None  # end of an utterance after which more may come
         self._utterances = 0  # begun, and their last final is still to come
         self._last_look = ""  # everything up to now is being decoded, then it is over: status
@@ -101,6 +103,10 @@ class Collector:
         before = [event.text for event in self._heard if event.end <= start + 1e-6]
         rest = self.question.grammar.rest(" ".join(before))
         return replace(self._constraint, grammar=rest)
+
+    def weigh(self, hypothesis: Hypothesis) -> None:
+        """The events that come next are made of this answer of the engine's."""
+        self._latest = hypothesis
 
     def see(self, event: Event) -> Answer | None:
         """The answer, if this event completes it."""
@@ -232,6 +238,7 @@ class Collector:
         news = bool(event.text.strip())
         if news:
             self._heard.append(event)
+            self._odds.add(self._latest)
         if self._keyed is not None:  # keys go before what is said meanwhile
             return None
         standing, endpoint = self.question.grammar.standing(self._text), event.reason in ENDPOINTS
@@ -254,7 +261,7 @@ class Collector:
 
     def _spoken(self, status: str, value: str | None) -> Answer:
         first, last = self._heard[0], self._heard[-1]
-        sure = confidence([word for event in self._heard for word in event.words])
+        sure = self._odds.mean
         if status == "match" and sure is not None and sure < self.question.confidence:
             status, value = "nomatch", None
         return self._answer(
@@ -298,10 +305,25 @@ class Collector:
         )
 
 
-def confidence(words: list[Word]) -> float | None:
-    """Geometric mean of the words' probabilities; None where they have none."""
-    odds = [word.probability for word in words]
-    if not odds or any(p is None for p in odds):
-        return None
-    logs = [math.log(max(p or 0.0, 1e-9)) for p in odds]
-    return math.exp(sum(logs) / len(logs))
+class _Odds:
+    """How likely the model thinks what was heard is, each token and the end of it.
+
+    The grammar has forced the answer, its log-probability is that of the open vocabulary all the
+    same (``aii.logit_filters.Constrain``): what the model would never have said by itself was
+    hardly said. The end counts as well, for a word is often only the beginning of something else.
+    """
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._tokens = 0
+
+    def add(self, hypothesis: Hypothesis | None) -> None:
+        if hypothesis is not None:
+            tokens = len(hypothesis.tokens) + 1
+            self._sum += hypothesis.avg_logprob * tokens
+            self._tokens += tokens
+
+    @property
+    def mean(self) -> float | None:
+        """The geometric mean, 0 to 1; None where nothing is known."""
+        return math.exp(min(self._sum / self._tokens, 0.0)) if self._tokens else None

@@ -250,8 +250,8 @@ class Answer(Event):
         text: what was heard, or the keys.
         start: when the answer began (seconds), or the question where there is none.
         end: when it ended.
-        confidence: 0 to 1, the model's own (geometric mean over the tokens) among all that the
-            question allows; 1 for keys, None where nothing was heard.
+        confidence: 0 to 1, the model's own among all that could have been said (geometric mean
+            over the tokens and the end); 1 for keys, None where nothing was heard.
         language: in which it was heard.
     """
 

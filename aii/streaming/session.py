@@ -246,6 +246,8 @@ class Session:
         if self._ended or hypothesis.request_id != self._out:
             return []
         self._out = None
+        if self._collector is not None:
+            self._collector.weigh(hypothesis)
         events = self._policy.accept(hypothesis, self._audio)
         return self._stamped([*events, *self._judged()])
 

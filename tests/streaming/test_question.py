@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,41 +9,70 @@ from fake_engine import VOCABULARY
 
 from aii.errors import ConfigError
 from aii.grammar import Grammar
-from aii.streaming.collect import Collector, confidence
+from aii.streaming.collect import Collector
 from aii.streaming.events import Final, Partial, SpeechStarted
 from aii.streaming.question import Question
-from aii.types import DecodeRequest, Segment, Word
+from aii.types import DecodeRequest, Hypothesis, Segment, Token
 
 DIGITS = Grammar.digits(1, 4)
 MENU = Grammar.words({"sales": "1", "support": "2"})
 
 
-def final(text: str, sure: float, reason: str = "endpoint") -> Final:
-    words = tuple(Word(f" {word}", 1.0, 2.0, sure) for word in text.split())
-    one = Segment(1.0, 2.0, f" {text}", words=words)
+def final(text: str, reason: str = "endpoint") -> Final:
+    one = Segment(1.0, 2.0, f" {text}")
     return Final(start=1.0, end=2.0, segments=(one,), language="en", reason=reason)
 
 
-def test_speech_that_the_model_doubts_does_not_match():
-    question = Question(Grammar.digits(2, 2), confidence=0.5)
-    for sure, status, value in ((0.6, "match", "42"), (0.4, "nomatch", None)):
-        collector = Collector(question, 0.0, VOCABULARY, voiced=True)
-        answer = collector.see(final("four two", sure))
+def thought(probability: float, tokens: int = 2) -> Hypothesis:
+    """What the engine answers where each token, and the end, has this probability."""
+    return Hypothesis(1, tokens=(Token(1),) * tokens, avg_logprob=math.log(probability))
+
+
+@pytest.mark.parametrize("grammar, text, value", [
+    (Grammar.digits(2, 2), "four two", "42"), (MENU, "sales", "sales"),
+])  # fmt: skip
+def test_speech_that_the_model_doubts_does_not_match(grammar, text, value):
+    for sure, status, wanted in ((0.6, "match", value), (0.4, "nomatch", None)):
+        collector = Collector(Question(grammar, confidence=0.5), 0.0, VOCABULARY, voiced=True)
+        collector.weigh(thought(sure))
+        answer = collector.see(final(text))
         assert answer is not None
-        assert (answer.status, answer.value) == (status, value)
+        assert (answer.status, answer.value) == (status, wanted)
         assert answer.confidence == pytest.approx(sure)
 
 
-def test_confidence_is_a_geometric_mean():
-    words = [Word("a", 0, 1, 0.25), Word("b", 1, 2, 1.0)]
-    assert confidence(words) == pytest.approx(0.5)
-    assert confidence([]) is None
-    assert confidence([Word("a", 0, 1)]) is None
+def test_what_hardly_anybody_can_have_said_is_no_answer_unless_that_is_wanted():
+    """A grammar makes one of its words of anything."""
+    for question, status in ((Question(MENU), "nomatch"), (Question(MENU, confidence=0), "match")):
+        collector = Collector(question, 0.0, VOCABULARY, voiced=True)
+        collector.weigh(thought(0.01))
+        answer = collector.see(final("sales"))
+        assert answer is not None
+        assert answer.status == status
+
+
+def test_confidence_is_a_mean_over_the_tokens_of_all_that_was_heard():
+    collector = Collector(Question(Grammar.digits(4, 4)), 0.0, VOCABULARY, voiced=True)
+    collector.weigh(thought(0.5, tokens=3))
+    collector.see(final("four two seven"))
+    collector.weigh(thought(0.001))
+    collector.see(final(""))  # a noise behind it says nothing against it
+    collector.weigh(thought(0.25, tokens=1))
+    answer = collector.see(final("one"))
+    assert answer is not None
+    assert answer.confidence == pytest.approx(0.5 ** (4 / 6) * 0.25 ** (2 / 6))
+
+
+def test_where_nothing_is_known_nothing_is_doubted():
+    collector = Collector(Question(MENU, confidence=0.9), 0.0, VOCABULARY, voiced=True)
+    answer = collector.see(final("sales"))
+    assert answer is not None
+    assert (answer.status, answer.confidence) == ("match", None)
 
 
 def test_audio_from_before_the_question_is_no_answer():
     collector = Collector(Question(DIGITS), 2.0, VOCABULARY, voiced=True)
-    assert collector.see(final("four two", 1.0)) is None
+    assert collector.see(final("four two")) is None
     request = DecodeRequest(1, "c", np.zeros(10, np.float32), start=1.9)
     assert collector.constrain(request) is request
     assert collector.constrain(replace(request, start=2.0)).options["temperatures"] == (0.0,)
@@ -50,7 +80,7 @@ def test_audio_from_before_the_question_is_no_answer():
 
 def test_a_second_utterance_that_begins_early_keeps_the_question_open():
     collector = Collector(Question(Grammar.digits(4, 4), pause=1.0), 0.0, VOCABULARY, voiced=True)
-    for event in (SpeechStarted(start=1.0), SpeechStarted(start=2.1), final("four two", 1.0)):
+    for event in (SpeechStarted(start=1.0), SpeechStarted(start=2.1), final("four two")):
         assert collector.see(event) is None
     assert collector.due(60.0) == (None, False)  # the second one is not decoded yet
 
@@ -66,8 +96,8 @@ def test_a_final_that_failed_does_not_keep_it_open_for_ever():
 
 def test_a_collector_gives_one_answer():
     collector = Collector(Question(Grammar.digits(2, 2)), 0.0, VOCABULARY, voiced=False)
-    assert collector.see(final("four two", 1.0)) is not None
-    assert collector.see(final("four two", 1.0)) is None
+    assert collector.see(final("four two")) is not None
+    assert collector.see(final("four two")) is None
     assert collector.due(99.0) == (None, False)
     assert collector.replaced(99.0) is None
     assert not collector.wants_flush(Partial(segments=(Segment(0, 1, " four two seven one"),)))
