@@ -33,6 +33,12 @@ RESERVE = 20
 
 _SMOOTHING = 7  # frames
 
+_RISEN, _FALLEN = 0.5, 0.2
+"""How much of its greatest attention a token pays to the first and to the last frame of its span.
+
+Measured on words whose places are known: ``benchmarks/streaming_quality.py``.
+"""
+
 
 @dataclass(frozen=True)
 class Aligned:
@@ -92,14 +98,35 @@ class Attended:
 
     def frames(self) -> list[int]:
         """The frame that the newest token of each row attends to, 0 where there is no audio."""
+        return [place for place, _ in self.places()]
+
+    def places(self) -> list[tuple[int, tuple[int, int]]]:
+        """The frame that the newest token of each row attends to, and its span (``Token``)."""
         if self._weights is None or self._frames < 1:
-            return [0] * (0 if self._weights is None else self._weights.shape[0])
-        std, mean = torch.std_mean(self._weights, dim=2, unbiased=False)
+            return [(0, (0, 0))] * (0 if self._weights is None else self._weights.shape[0])
+        std, mean = torch.std_mean(self._weights, dim=2, unbiased=False, keepdim=True)
         # A frame that every token sees alike says nothing, so it stands at the mean.
-        newest = ((self._weights[:, :, -1] - mean) / std).nan_to_num(0.0, 0.0, 0.0)
-        smooth = median_filter(newest, _SMOOTHING).mean(dim=1)
-        found: list[int] = smooth[:, : self._frames].argmax(dim=-1).tolist()
-        return found
+        last = self._weights[:, :, -2:]
+        scores = ((last - mean) / std).nan_to_num(0.0, 0.0, 0.0)
+        smooth = median_filter(scores, _SMOOTHING).mean(dim=1)[..., : self._frames]
+        newest, peaks = smooth[:, -1], smooth[:, -1].argmax(dim=-1)
+        height = newest.gather(1, peaks[:, None])
+        later = newest > smooth[:, 0] if smooth.shape[1] > 1 else torch.ones_like(newest) > 0
+        rising, falling = later & (newest >= height * _RISEN), newest >= height * _FALLEN
+        return [
+            (peak, (_edge(rising[row], peak, -1), _edge(falling[row], peak, 1)))
+            for row, peak in enumerate(peaks.tolist())
+        ]
+
+
+def _edge(chosen: Tensor, place: int, way: int) -> int:
+    """The last of the frames from ``place`` on, backwards or forwards, that are all ``chosen``."""
+    gaps = (~chosen).nonzero()[:, 0]
+    if way < 0:
+        gaps = gaps[gaps < place]
+        return int(gaps[-1]) + 1 if len(gaps) else 0
+    gaps = gaps[gaps > place]
+    return int(gaps[0]) - 1 if len(gaps) else len(chosen) - 1
 
 
 def aligned_steps(
@@ -217,12 +244,14 @@ class _Run:
 
     def _grow(self, answer: Answer) -> tuple[list[int], list[int] | None]:
         """Choose the next tokens; each one comes from where the row before it looks."""
-        search, frames = self._search, self._attended.frames()
+        search, places = self._search, self._attended.places()
         before = [tuple(tokens) for tokens in search.sampled]
         if isinstance(search, RowSearch):
             tokens, _ = search.take(answer.tokens, answer.logprobs)
             if not search.done:
-                self._trails = [(*self._trails[0], Token(tokens[0], answer.logprobs[0], frames[0]))]
+                self._trails = [
+                    (*self._trails[0], Token(tokens[0], answer.logprobs[0], *places[0]))
+                ]
             return tokens, None
         assert answer.logits is not None
         sums, finished = search.sums, set(search.finished)
@@ -232,7 +261,7 @@ class _Run:
             self._ended[sequence] = self._trails[before.index(sequence)]
         if not search.done:
             self._trails = [
-                (*self._trails[source], Token(token, total - sums[source], frames[source]))
+                (*self._trails[source], Token(token, total - sums[source], *places[source]))
                 for token, source, total in zip(tokens, sources, search.sums, strict=True)
             ]
         return tokens, sources

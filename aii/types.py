@@ -57,11 +57,14 @@ class Token:
         id: its number in the vocabulary.
         logprob: natural logarithm of its probability, or None where it was not kept.
         frame: the encoder frame (20 ms) it attends to most, or None.
+        span: first and last of the frames around it that it attends to much, those before it
+            more than the token before does; or None.
     """
 
     id: int
     logprob: float | None = None
     frame: int | None = None
+    span: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,11 @@ class Scripted:
 
     def __init__(self, monkeypatch, frames: list[int]) -> None:
         self.left = list(frames)
-        monkeypatch.setattr("aii.alignatt.Attended.frames", lambda _: [self.left.pop(0)])
+        monkeypatch.setattr("aii.alignatt.Attended.places", lambda _: [self._next()])
+
+    def _next(self) -> tuple[int, tuple[int, int]]:
+        frame = self.left.pop(0)
+        return frame, (frame, frame)
 
 
 def test_going_back_too_far_throws_the_update_away(tiny_model, monkeypatch) -> None:
@@ -283,6 +287,29 @@ def test_rows_take_their_attention_along() -> None:
         twin.add(scores)
         twin.add(new[row : row + 1])
         assert beams.frames()[row] == twin.frames()[0]
+
+
+def test_a_token_has_a_span_that_begins_where_it_is_seen_more_than_the_one_before() -> None:
+    def seen(*stretches: tuple[int, int, float]) -> torch.Tensor:
+        scores = torch.full((1, 1, 1, 100), -9.0)
+        for first, last, height in stretches:
+            scores[..., first:last] = height
+        return scores
+
+    attended = Attended(90)
+    attended.add(seen((10, 30, 0.0)))
+    attended.add(seen((30, 60, 0.0)))
+    (place, span), *none = attended.places()
+    assert none == []
+    assert 30 <= place < 60
+    assert span == (30, 59)
+    attended.add(seen((40, 60, 0.0), (60, 80, 1.0)))  # looks back, but less than the one before
+    ((place, span),) = attended.places()
+    assert 60 <= place < 80
+    assert span == (60, 79)
+    assert attended.frames() == [place]
+    attended.add(seen((80, 100, 0.0)))  # what is behind the audio does not count
+    assert attended.places()[0][1] == (80, 89)
 
 
 def test_frames_that_every_token_sees_alike_are_never_taken() -> None:

@@ -50,8 +50,8 @@ LOOKED_AT = 40
 FRAME_TIME = STEP / SAMPLE_RATE
 """Seconds per frame of the encoder."""
 
-LONGEST_WORD = 0.5
-"""Seconds that a word is said to last at most when only its beginning is known."""
+LONGEST_WORD = 25
+"""Frames that a word is said to last at most when only one frame of each token is known."""
 
 KEPT = SAMPLE_RATE
 """Samples at the end of a pause that stay in the buffer, for a word that begins there."""
@@ -209,13 +209,14 @@ class AlignAttPolicy(UpdatePolicy):
             runs.append(tokens[place : place + len(ids)])
             place += len(ids)
         frames = [[token.frame or 0 for token in run] for run in runs]
+        spans = [_span(run) for run in runs]
         spoken: list[_Spoken] = []
         time = self._ended
         for i, (text, ids) in enumerate(found):
-            begin = clamp(origin + min(frames[i]) * FRAME_TIME, time, limit)
-            end = origin + max(frames[i]) * FRAME_TIME + LONGEST_WORD
+            begin = clamp(origin + spans[i][0] * FRAME_TIME, time, limit)
+            end = origin + spans[i][1] * FRAME_TIME
             if i + 1 < len(found):
-                end = min(end, origin + min(frames[i + 1]) * FRAME_TIME)
+                end = min(end, origin + spans[i + 1][0] * FRAME_TIME)
             time = clamp(end, begin, limit)
             word = Word(text, begin, time, _probability(runs[i]))
             places = (update.start + frame * STEP for frame in (min(frames[i]), max(frames[i])))
@@ -365,6 +366,17 @@ def _following(update: Update, held: Sequence[_Spoken], hypothesis: Hypothesis) 
     if hypothesis.stopped != "attention" or dropped is None or dropped.frame is None:
         return update.end - KEPT
     return update.start + dropped.frame * STEP
+
+
+def _span(tokens: Sequence[Token]) -> tuple[int, int]:
+    """First frame of a word's tokens, and the one behind its last."""
+    spans = [
+        (token.span[0], token.span[1] + 1)
+        if token.span is not None
+        else (token.frame or 0, (token.frame or 0) + LONGEST_WORD)
+        for token in tokens
+    ]
+    return min(first for first, _ in spans), max(last for _, last in spans)
 
 
 def _probability(tokens: Sequence[Token]) -> float | None:

@@ -63,6 +63,27 @@ def test_a_word_behind_which_another_begins_is_final_at_once():
     assert update(call).prefix == tuple(token.id for token in said)
 
 
+def test_words_reach_from_where_their_attention_rises_to_where_it_falls():
+    call = session()
+    first, second, third = tokens(" one two three", 10, step=20)
+    said = (
+        replace(first, span=(5, 19)),
+        replace(second, span=(24, 44)),
+        replace(third, span=(40, 54)),
+    )
+    request = update(call, 2.0)
+    for _ in range(3):
+        call.accept(reply(request))
+        request = call.next_request(0.0)
+    (final,) = call.accept(
+        reply(request, tokens=said, stopped="attention", dropped=dropped(" you", 80))
+    )
+    places = [(word.start, word.end) for word in final.words]
+    assert [time for pair in places for time in pair] == pytest.approx(
+        [0.1, 0.4, 0.48, 0.8, 0.8, 1.1]  # the next word ends the one before it
+    )
+
+
 @pytest.mark.parametrize("behind", [dropped("ing", 80), None])
 def test_a_word_that_may_go_on_is_held_back(behind):
     call = session()
