@@ -37,9 +37,9 @@ from aii.checkpoints import load_model
 from aii.engine.hearing import hear
 from aii.evaluation import total_word_errors
 from aii.grammar import Grammar
+from aii.question import Question
 from aii.spoken_digits import digit_words
 from aii.streaming.collect import Collector
-from aii.streaming.question import Question
 from aii.streaming.vocabulary import Vocabulary
 from aii.types import SAMPLE_RATE, DecodeRequest
 from benchmarks.common import note, result

@@ -144,6 +144,7 @@ class Channel:
             "CALLERID": lambda _: "+49 30 1",
             "CURL": self._curl,
             "SPEECH_TEXT": lambda _: self.variables.get("speech", ""),
+            "SPEECH_GRAMMAR": lambda _: self.variables.get("grammar", ""),
             "SPEECH_SCORE": lambda _: self.variables.get("score", ""),
         }
         return functions[function](argument)
@@ -184,6 +185,9 @@ class Channel:
 
     def _set(self, argument: str) -> None:
         name, _, value = argument.partition("=")
+        if name.startswith("SPEECH_ENGINE("):
+            assert isinstance(self._speech, SpeechObject)
+            self._speech.setting(name.removeprefix("SPEECH_ENGINE(").removesuffix(")"), value)
         self.variables[name] = value
 
     def _verbose(self, argument: str) -> None:
@@ -272,7 +276,7 @@ class Channel:
         codec = self._speech.codec
         self._speech.background(encoded(say(self.words), codec.encoding, codec.rate))
         text, score = self._speech.texts[-1]
-        self.variables |= {"speech": text, "score": str(score)}
+        self.variables |= {"speech": text, "score": str(score), "grammar": self._speech.grammar}
 
     def _speechdestroy(self, _: str) -> None:
         if isinstance(self._speech, SpeechObject):

@@ -9,10 +9,10 @@ from fake_engine import VOCABULARY, call_settings, floats, hear
 
 from aii.audio.vad import CONTEXT, VadBatcher
 from aii.grammar import Grammar
+from aii.question import Question
 from aii.streaming.endpointing import EndpointSettings
 from aii.streaming.events import Answer, Event
 from aii.streaming.factory import Sessions
-from aii.streaming.question import Question
 from aii.streaming.session import Session
 from aii.types import DecodeRequest, Hypothesis
 

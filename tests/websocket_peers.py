@@ -121,6 +121,7 @@ class SpeechObject:
 
     def __init__(self, uri: str, codec: str = "ulaw", **params: str) -> None:
         self.texts: list[tuple[str, int]] = []
+        self.grammar = ""  # of the last result
         self._ids = 0
         self.codec = CODECS[codec]
         self._socket = opened(uri, "speech_to_text", compression=None)
@@ -152,6 +153,7 @@ class SpeechObject:
             assert isinstance(result["text"], str)
             assert isinstance(result["score"], int)
             self.texts.append((result["text"], result["score"]))
+            self.grammar = result.get("grammar", "")
         self._socket.send(json.dumps({"response": "set", "id": message["id"]}))
 
     def background(self, audio: bytes, timeout: float = WAIT) -> str:

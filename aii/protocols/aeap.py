@@ -6,6 +6,10 @@ it as the request ``set`` with ``results``; that ends ``SpeechBackground``, and 
 ``${SPEECH_TEXT(0)}`` and ``${SPEECH_SCORE(0)}``. So a result must be a whole utterance: this
 protocol wants a call whose finals come at the end of what is spoken.
 
+The setting ``collect`` asks a question (``aii.question``): ``SPEECH_ENGINE(collect)=digits:4`` in a
+dialplan, ``@collect=digits:4`` in ``aeap.conf``. Then the result is its answer, whose status is
+the ``${SPEECH_GRAMMAR(0)}``. Answers by keys are left to Asterisk, which makes results of keys.
+
 ``docs.asterisk.org/Configuration/Interfaces/Asterisk-External-Application-Protocol-AEAP``.
 """
 
@@ -15,11 +19,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from aii.errors import ConfigError
 from aii.protocols.codecs import CODECS, Codec
-from aii.protocols.frames import Dtmf, Frame, Hangup
+from aii.protocols.frames import Ask, Dtmf, Frame, Hangup
 from aii.protocols.messages import MessageProtocol
 from aii.protocols.metadata import metadata, sample_rate
 from aii.protocols.utterance import Utterance
+from aii.question import Question
 
 KEYS = "0123456789*#ABCD"
 
@@ -48,6 +54,7 @@ class AeapProtocol(MessageProtocol):
         self._utterance = Utterance()
         self._results: list[dict[str, Any]] = []
         self._requests = 0
+        self._asking = False  # a question is open, so that finals are no results
 
     def _text(self, message: str) -> list[Frame]:
         values = self._object(message)
@@ -91,24 +98,43 @@ class AeapProtocol(MessageProtocol):
             error = f"none of the codecs offered is understood; in aeap.conf: codecs=!all,{known}"
             self._answer(request, error_msg=error)
             return [*self._notice(f"{error} (offered: {names[:10]})"), Hangup("refused")]
+        asked = self._ask(request, self._settings.pop("collect", None))
+        if asked is None:
+            return [*self._notice("the question of the setup makes no sense"), Hangup("refused")]
         self._wire = self._codec_of(chosen)
         self._answer(request, codecs=[{"name": chosen}])
         about = {k: v for k, v in self._settings.items() if k not in ("codec", "rate")}
-        return [*self._about({**self.wishes, **about}), *self._format(self._wire)]
+        return [*self._about({**self.wishes, **about}), *self._format(self._wire), *asked]
+
+    def _ask(self, request: dict[str, Any], wanted: object) -> list[Frame] | None:
+        """The question that a request asks, if it does; None: it was refused."""
+        if not isinstance(wanted, str | Mapping):
+            return []
+        try:
+            question = Question.parse(wanted)
+        except ConfigError as error:
+            self._answer(request, error_msg=str(error))
+            return None
+        self._asking = True
+        return [Ask(question)]
 
     def _codec_of(self, name: str) -> Codec:
         rate = sample_rate(self._settings.get("rate"))
         return Codec("s16", rate) if name == "slin" and rate else CODECS[name]
 
     def _set(self, request: dict[str, Any], params: dict[str, Any]) -> list[Frame]:
+        asked = self._ask(request, params.get("collect"))
+        if asked is None:
+            return self._notice("a question makes no sense")
         self._answer(request)
         values = dict(metadata(params).values)
+        values.pop("collect", None)
         keys = values.pop("dtmf", "").upper()
         frames: list[Frame] = [Dtmf(key) for key in keys[:32] if key in KEYS]
         self._settings.update(values)
         while len(self._settings) > 100:  # of a client that sets on and on, the oldest go
             del self._settings[next(iter(self._settings))]
-        return frames + self._about({k: v for k, v in values.items() if k != "call_id"})
+        return [*frames, *self._about({k: v for k, v in values.items() if k != "call_id"}), *asked]
 
     def _get(self, request: dict[str, Any], params: list[Any]) -> None:
         wanted = [name for name in params[:16] if isinstance(name, str)]
@@ -134,10 +160,18 @@ class AeapProtocol(MessageProtocol):
         return self._audio(self._wire, message)
 
     def _event(self, event: Mapping[str, Any]) -> None:
-        if not self._utterance.take(event):
+        whole = self._utterance.take(event)
+        result: dict[str, Any] = {}
+        if event.get("type") == "answer" and event.get("status") not in ("replaced", "ended"):
+            self._asking = False
+            if event.get("source") != "keys":
+                result = _result(event)
+        elif whole and not self._asking:
+            result = {"text": self._utterance.text, "score": _score(self._utterance.words)}
+        if whole:
+            self._utterance.clear()
+        if not result:
             return
-        result = {"text": self._utterance.text, "score": _score(self._utterance.words)}
-        self._utterance.clear()
         self._results = [*self._results, result][-MOST_RESULTS:]
         self._requests += 1
         request = {"request": "set", "id": f"aii-{self._requests}"}
@@ -147,6 +181,12 @@ class AeapProtocol(MessageProtocol):
         """The response that echoes a request's name and id."""
         head = {"response": str(request["request"])[:64], "id": str(request.get("id", ""))[:256]}
         self._say(json.dumps({**head, **values}), droppable=True)
+
+
+def _result(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a question as a result: its value, what the model thinks of it, its status."""
+    score = round(100 * (answer.get("confidence") or 0.0))
+    return {"text": answer.get("value") or "", "score": score, "grammar": answer.get("status")}
 
 
 def _score(words: Any) -> int:

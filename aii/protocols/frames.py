@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aii.question import Question
+
 LONGEST_CALL_ID = 128
 """Characters; longer ids are cut."""
 
@@ -41,9 +43,9 @@ class Audio:
 
 @dataclass(frozen=True)
 class Ask:
-    """The client asks the caller something; ``aii.streaming.question`` reads what."""
+    """The client asks the caller something; ``aii.question`` reads what, if nobody has yet."""
 
-    question: Mapping[str, Any]
+    question: Question | Mapping[str, Any]
 
 
 @dataclass(frozen=True)

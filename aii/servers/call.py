@@ -22,6 +22,7 @@ from typing import Any
 from aii.errors import ConfigError
 from aii.protocols import Audio, CallId, Dtmf, Flush, Format, Frame, Hangup, Notice
 from aii.protocols.frames import Ask, Metadata
+from aii.question import Question
 from aii.servers.budget import EASY
 from aii.servers.call_ids import Claim
 from aii.servers.leg import Leg, Manner
@@ -30,7 +31,6 @@ from aii.servers.registry import CallPlan
 from aii.servers.services import Services
 from aii.streaming.arrivals import GRACE
 from aii.streaming.events import CallEnded, CallStarted, Event
-from aii.streaming.question import Question
 from aii.streaming.session import Counters, Session
 from aii.types import SAMPLE_RATE
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from aii.errors import ConfigError, ServiceError
 from aii.protocols.metadata import LONGEST_VALUE, MOST_VALUES, metadata
 from aii.protocols.utterance import PIECES
+from aii.question import Question
 from aii.streaming.events import Event, Final
-from aii.streaming.question import Question
 from aii.streaming.settings import CallSettings
 
 log = logging.getLogger(__name__)

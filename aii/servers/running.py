@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from aii.streaming.question import Question
+from aii.question import Question
 
 Asker = Callable[[Question], None]
 

@@ -11,6 +11,6 @@ updates.py           what the last two share; pace.py tells whether the engine k
 guards.py            against text that nobody spoke
 drafts.py            the answer before, as a draft of the next; vocabulary.py knows its tokens
 utterances.py        what a policy hears where voice activity is watched (voice.py, endpointing.py)
-collect.py           answers to questions (question.py); arrivals.py tells when a call sends nothing
+collect.py           answers to questions; arrivals.py tells when a call sends nothing
 redaction.py         masks digits
 """

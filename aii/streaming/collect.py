@@ -25,6 +25,7 @@ import math
 from dataclasses import replace
 
 from aii.constraint import GrammarConstraint
+from aii.question import Question
 from aii.streaming.arrivals import GRACE, Arrivals
 from aii.streaming.events import (
     Answer,
@@ -35,7 +36,6 @@ from aii.streaming.events import (
     Partial,
     SpeechStarted,
 )
-from aii.streaming.question import Question
 from aii.streaming.vocabulary import Vocabulary
 from aii.types import DecodeRequest, Hypothesis
 

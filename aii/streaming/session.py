@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aii.audio.vad import VoiceAnswer, VoiceRequest
+from aii.question import Question
 from aii.streaming.collect import Collector
 from aii.streaming.events import (
     CallEnded,
@@ -29,7 +30,6 @@ from aii.streaming.events import (
     Skipped,
 )
 from aii.streaming.policy import CallAudio, Policy
-from aii.streaming.question import Question
 from aii.streaming.redaction import Redactor
 from aii.streaming.utterances import Track, Utterances
 from aii.streaming.vocabulary import Vocabulary

@@ -30,6 +30,7 @@ RUN = {
     "aii-websocket-ulaw",
     "aii-both-sides",
     "aii-speech",
+    "aii-speech-menu",
     "aii-vosk",
     "aii-eagi",
     "aii-eagi-wide",
@@ -127,6 +128,21 @@ def test_the_speech_api(rig, tmp_path) -> None:
     channel = Channel(rig, WORDS, tmp_path).run("aii-speech")
     assert channel.said == [f"heard: {WORDS} (90 of 100)"]
     assert {request.language for request in rig.engine.requests} == {"en"}
+
+
+@pytest.mark.parametrize(
+    "words, heard", [("five", "five (match,"), ("yes", " (nomatch,"), ("", " (timeout,")]
+)
+def test_the_speech_api_asks(rig, tmp_path, words, heard) -> None:
+    """With words that the engine of tones knows in place of the example's."""
+    channel = Channel(rig, words, tmp_path)
+    asked = "words,timeout=8:sales=1|support=2|billing=3"
+    plan = channel._plan["aii-speech-menu"]
+    assert [step for step in plan if f"SPEECH_ENGINE(collect)={asked}" in step]
+    other = "words,timeout=2:five=1|nine=2"
+    channel._plan["aii-speech-menu"] = [step.replace(asked, other) for step in plan]
+    channel.run("aii-speech-menu")
+    assert channel.said[0].startswith(f"chose: {heard}")
 
 
 def test_the_speech_api_at_16_khz(rig, tmp_path) -> None:

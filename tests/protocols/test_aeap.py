@@ -4,9 +4,12 @@ import json
 
 import pytest
 
-from aii.protocols import AeapProtocol, CallId, Dtmf, Format, Hangup, Metadata, Notice
+from aii.grammar import Grammar
+from aii.protocols import AeapProtocol, CallId, Dtmf, Format, Frame, Hangup, Metadata, Notice
 from aii.protocols.codecs import CODECS
-from aii.streaming.events import CallEnded, CallStarted, Final, Partial
+from aii.protocols.frames import Ask
+from aii.question import Question
+from aii.streaming.events import Answer, CallEnded, CallStarted, Final, Partial
 from aii.types import Segment, Word
 
 ENDPOINTS = Metadata({"vad": "true"})
@@ -184,3 +187,73 @@ def test_settings_are_bounded() -> None:
         machine.receive(json.dumps({"request": "set", "id": "x", "params": {f"n{number}": "1"}}))
         machine.send()
     assert len(machine._settings) <= 100
+
+
+def answer(status: str, value: str | None = None, source: str = "speech") -> Answer:
+    return Answer(status=status, value=value, source=source, confidence=0.913)
+
+
+def ask(machine: AeapProtocol, question: object) -> list[Frame]:
+    params = {"collect": question}
+    return machine.receive(json.dumps({"request": "set", "id": "q", "params": params}))
+
+
+@pytest.mark.parametrize(
+    "question", ["digits,more_pause=1:4-8", {"digits": "4-8", "more_pause": 1}]
+)
+def test_a_question_is_asked_and_its_answer_is_the_result(question) -> None:
+    machine = AeapProtocol()
+    machine.receive(setup())
+    assert ask(machine, question) == [Ask(Question(Grammar.digits(4, 8), more_pause=1.0))]
+    assert answers(machine)[-1] == {"response": "set", "id": "q"}
+    assert machine.event(said(" four two")) == []  # is only a part of it
+    (message,) = machine.event(answer("match", "4271"))
+    assert json.loads(message)["params"]["results"][0]["text"] == "4271"
+
+
+def test_answers_of_each_kind() -> None:
+    for status, value in (("match", "42"), ("short", "4"), ("nomatch", None), ("timeout", None)):
+        machine = AeapProtocol()
+        machine.receive(setup())
+        ask(machine, "digits:2")
+        answers(machine)
+        (message,) = machine.event(answer(status, value))
+        (result,) = json.loads(message)["params"]["results"]
+        assert result == {"text": value or "", "score": 91, "grammar": status}
+        (message,) = machine.event(said(" hello"))  # nothing is asked any more
+        assert json.loads(message)["params"]["results"][0]["text"] == "hello"
+
+
+def test_answers_that_asterisk_knows_or_nobody_waits_for_are_no_results() -> None:
+    machine = AeapProtocol()
+    machine.receive(setup())
+    ask(machine, "digits:2")
+    answers(machine)
+    assert machine.event(answer("replaced")) == []
+    assert machine.event(said(" hello")) == []
+    assert machine.event(answer("match", "42", "keys")) == []
+    assert machine.event(said(" hello")) != []
+
+
+def test_a_question_of_the_setup() -> None:
+    machine = AeapProtocol()
+    frames = machine.receive(setup("ulaw", params={"collect": "words:yes|no", "language": "en"}))
+    assert frames == [
+        Metadata({"vad": "true", "language": "en"}),
+        Format(8000, "ulaw"),
+        Ask(Question(Grammar.words(["yes", "no"]))),
+    ]
+
+
+def test_a_question_that_makes_no_sense_is_refused() -> None:
+    machine = AeapProtocol()
+    machine.receive(setup())
+    answers(machine)
+    (notice,) = ask(machine, "digits:0")
+    assert isinstance(notice, Notice)
+    assert "cannot be asked for" in answers(machine)[0]["error_msg"]
+    assert machine.event(said(" hello")) != []
+    machine = AeapProtocol()
+    notice, hangup = machine.receive(setup("ulaw", params={"collect": "letters:4"}))
+    assert hangup == Hangup("refused")
+    assert "error_msg" in answers(machine)[0]

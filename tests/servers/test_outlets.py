@@ -15,12 +15,12 @@ from sink_peers import Receiver
 
 from aii.errors import ConfigError
 from aii.grammar import Grammar
+from aii.question import Question
 from aii.servers.registry import CallRegistry
 from aii.sinks.build import Maker, build_outlets, parse_sinks
 from aii.sinks.outlets import Outlets
 from aii.sinks.spec import SinkSpec
 from aii.streaming.events import Answer
-from aii.streaming.question import Question
 
 
 def outlets_of(tmp_path, *texts: str, rules: tuple[str, ...] = ()) -> Outlets:

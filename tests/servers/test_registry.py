@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from aii.errors import ConfigError, ServiceError
+from aii.question import Question
 from aii.servers.registry import CallPlan, CallRegistry, parse_plan
 from aii.streaming.events import Final, Partial, SpeechEnded
-from aii.streaming.question import Question
 from aii.streaming.settings import CallSettings
 from aii.types import Segment
 

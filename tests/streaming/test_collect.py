@@ -6,8 +6,8 @@ from question_rig import DIGITS, MENU, Caller, said, silence
 
 from aii.constraint import GrammarConstraint
 from aii.grammar import Grammar
+from aii.question import Question
 from aii.streaming.events import CallEnded, Dtmf
-from aii.streaming.question import Question
 from aii.streaming.redaction import MASK
 
 

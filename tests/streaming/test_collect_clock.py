@@ -7,9 +7,9 @@ import pytest
 from question_rig import DIGITS, MENU, Caller, said, silence
 
 from aii.grammar import Grammar
+from aii.question import Question
 from aii.streaming.arrivals import GRACE, LOOK
 from aii.streaming.events import Answer
-from aii.streaming.question import Question
 from aii.streaming.settings import POLICIES
 
 

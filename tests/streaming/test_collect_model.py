@@ -11,11 +11,11 @@ from fake_engine import call_settings
 from aii.audio.vad import VadBatcher, load_detector
 from aii.engine.hearing import hear
 from aii.grammar import Grammar
+from aii.question import Question
 from aii.resources import asset
 from aii.streaming.endpointing import EndpointSettings
 from aii.streaming.events import Answer, Event, Final
 from aii.streaming.factory import Sessions
-from aii.streaming.question import Question
 from aii.streaming.settings import POLICIES
 from aii.streaming.vocabulary import Vocabulary
 from aii.types import Hypothesis

@@ -8,7 +8,7 @@ from question_rig import MENU, Caller, said, silence
 
 from aii.constraint import GrammarConstraint
 from aii.grammar import Grammar
-from aii.streaming.question import Question
+from aii.question import Question
 
 RANGE = Grammar.digits(4, 8)
 

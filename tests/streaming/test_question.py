@@ -9,9 +9,9 @@ from fake_engine import VOCABULARY
 
 from aii.errors import ConfigError
 from aii.grammar import Grammar
+from aii.question import Question
 from aii.streaming.collect import Collector
 from aii.streaming.events import Final, Partial, SpeechStarted
-from aii.streaming.question import Question
 from aii.types import DecodeRequest, Hypothesis, Segment, Token
 
 DIGITS = Grammar.digits(1, 4)

@@ -32,10 +32,10 @@ from aii.protocols import (
     VoskProtocol,
 )
 from aii.protocols.metadata import SECRET
+from aii.question import Question
 from aii.servers.registry import CallPlan, parse_plan
 from aii.servers.web.bridge import bridge
 from aii.servers.web.state import web_of
-from aii.streaming.question import Question
 
 router = APIRouter()
 
