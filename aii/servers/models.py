@@ -82,6 +82,7 @@ class Models:
         self._bound: dict[str, _Binding] = {}
         self._uses: Counter[int] = Counter()  # calls of each engine
         self._engines: dict[int, Engine] = {id(first.engine): first.engine}
+        self._closing: list[Engine] = []  # replaced, and not at rest yet
         self._retired: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._changing = threading.Lock()
@@ -157,10 +158,10 @@ class Models:
     def stats(self) -> dict[str, float]:
         """Counters of all models that have served, and gauges of those that do."""
         with self._lock:
-            engines = list(self._engines.values())
+            every = [engine.stats() for engine in self._engines.values()]
+            ending = [engine.stats() for engine in self._closing]
             total: Counter[str] = Counter(self._retired)
-        every = [engine.stats() for engine in engines]
-        for stats in every:
+        for stats in (*every, *ending):
             total.update({name: value for name, value in stats.items() if name not in GAUGES})
         gauges = {
             name: combine(stats[name] for stats in every if name in stats)
@@ -226,6 +227,8 @@ class Models:
     def _retire(self) -> None:
         """Close engines that have been replaced and serve no call any more."""
         with self._lock:
+            if self._closed:
+                return  # whoever closes all has these among them
             idle = [
                 key
                 for key in self._engines
@@ -234,7 +237,8 @@ class Models:
             engines = [self._engines.pop(key) for key in idle]
             for key in idle:
                 del self._uses[key]
-        if engines and not self._closed:
+            self._closing += engines
+        if engines:
             threading.Thread(
                 target=self._close_all, args=(engines,), name="aii-retire", daemon=True
             ).start()
@@ -245,6 +249,7 @@ class Models:
             if not engine.close(CLOSING):
                 log.warning("a model that was replaced is still decoding; its memory is kept")
             with self._lock:
+                self._closing.remove(engine)
                 counts = engine.stats()
                 self._retired.update({k: v for k, v in counts.items() if k not in GAUGES})
             del engine

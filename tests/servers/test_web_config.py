@@ -209,6 +209,37 @@ def test_counters_of_all_models_add_up_and_gauges_do_not():
     assert models.close(1)
 
 
+def test_no_counter_falls_while_a_replaced_model_comes_to_rest():
+    """Who watches counters takes one that falls for a server that was started anew."""
+    go_on = threading.Event()
+
+    class Slow(Counting):
+        def close(self, timeout: float = 0.0) -> bool:
+            assert go_on.wait(WAIT)
+            return super().close(timeout)
+
+    old, sessions = Slow(done=3, load=0.9), Sessions(call_settings(), VOCABULARY)
+    models = Models(Loaded("one", old, sessions), load)
+    models.change("two")
+    assert models.engines == 1
+    assert models.stats()["done"] == 3
+    go_on.set()
+    wait_until(lambda: models._retired)
+    assert models.stats()["done"] == 3
+    assert models.close(1)
+
+
+def test_a_call_that_ends_while_the_server_stops_leaves_its_engine_to_be_closed():
+    old, sessions = Counting(), Sessions(call_settings(), VOCABULARY)
+    models = Models(Loaded("one", old, sessions), load)
+    models.bind("call")
+    models.change("two")
+    models._closed = True  # close() has begun
+    models.release("call")
+    assert models.close(1)
+    assert old._closed
+
+
 def test_a_failed_change_changes_nothing():
     def fail(name: str, language: str | None, kept: Loaded | None) -> Loaded:
         raise CheckpointError("no")
