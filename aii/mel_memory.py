@@ -8,7 +8,10 @@ them what it has in common with the one before.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aii.mel import HOP_LENGTH, N_FFT, SAMPLE_RATE, mel_levels, normalized
+
+KEPT_SECONDS = 60.0
+"""How long a call's levels are kept that no window asks for."""
 
 _HALF = N_FFT // 2
 _EDGE = -(-_HALF // HOP_LENGTH)  # frames at a window's beginning that see what is mirrored there
@@ -31,12 +37,14 @@ class _Kept:
     Attributes:
         first: position of its first sample in the call.
         levels: (n_mels, frames).
+        used: clock reading of that window.
         marks: (frames of 10 ms, 2) sums of the samples, weighed at random, and of their squares,
             to know them by.
     """
 
     first: int
     levels: Tensor
+    used: float
     marks: np.ndarray
 
     @property
@@ -47,16 +55,27 @@ class _Kept:
 class MelMemory:
     """The levels of many calls' last windows, within ``limit`` bytes; the longest unused go first.
 
+    A call has a window at least every half minute while somebody speaks. So what is unused for
+    ``KEPT_SECONDS`` goes with the next window of any call: most likely its own call is over.
+
     Attributes:
         frames: of all windows so far; ``reused`` of them were known.
 
     Args:
         n_mels: mel bands.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, n_mels: int, *, limit: int = 256 << 20) -> None:
+    def __init__(
+        self,
+        n_mels: int,
+        *,
+        limit: int = 256 << 20,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._n_mels = n_mels
         self._limit = limit
+        self._clock = clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._nbytes = 0
         self.frames = 0
@@ -80,7 +99,7 @@ class MelMemory:
         self._nbytes -= 0 if before is None else before.nbytes
         levels = self._levels(before, first, samples, marks)
         whole = max((len(samples) - _HALF) // HOP_LENGTH + 1, 0)
-        self._keep(call_id, _Kept(first, levels[:, :whole].clone(), marks))
+        self._keep(call_id, _Kept(first, levels[:, :whole].clone(), self._clock(), marks))
         size = max(1, len(samples) // HOP_LENGTH)
         return normalized(levels, levels.max())[:, :size]
 
@@ -108,8 +127,12 @@ class MelMemory:
     def _keep(self, call_id: str, kept: _Kept) -> None:
         self._kept[call_id] = kept
         self._nbytes += kept.nbytes
-        while self._nbytes > self._limit:
+        while self._nbytes > self._limit or self._oldest < kept.used - KEPT_SECONDS:
             self._nbytes -= self._kept.popitem(last=False)[1].nbytes
+
+    @property
+    def _oldest(self) -> float:
+        return next(iter(self._kept.values())).used if self._kept else math.inf
 
 
 def _shared(kept: _Kept, first: int, marks: np.ndarray) -> tuple[int, int, int] | None:

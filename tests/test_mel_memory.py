@@ -99,3 +99,20 @@ def test_pieces_are_known_by_more_than_their_sums(tiny_model) -> None:
     check(memory, tiny_model, call, 0, len(call))
     assert check(memory, tiny_model, other, 0, len(other)) == 0
     assert check(memory, tiny_model, other, 0, len(other)) > 150
+
+
+def test_calls_that_are_over_leave_nothing(tiny_model, call) -> None:
+    now = 0.0
+    memory = MelMemory(80, clock=lambda: now)
+    for number in range(100):
+        check(memory, tiny_model, call, 0, 3200, f"call-{number}")
+        now += 1.0
+    assert len(memory._kept) == 61
+    held = memory.nbytes
+    assert held == sum(kept.nbytes for kept in memory._kept.values())
+    now += 58.0
+    assert check(memory, tiny_model, call, 0, 4800, "call-99") > 0
+    assert list(memory._kept) == ["call-98", "call-99"]
+    now += 61.0
+    check(memory, tiny_model, call, 0, 3200, "another")
+    assert list(memory._kept) == ["another"]

@@ -98,7 +98,7 @@ class LocalEngine:
             queue_size, rows or ROWS.get(model.device.type, ROWS["cpu"])
         )
         self._batch = Batch(model)
-        self._memory = MelMemory(model.dims.n_mels)
+        self._memory = MelMemory(model.dims.n_mels, clock=clock)
         self._turns = Turns()
         self._beside: Beside | None = None  # of the engine's thread alone
         self._news = self._seen = 0  # requests that came or were withdrawn
