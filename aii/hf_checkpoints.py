@@ -155,6 +155,8 @@ def read_folder(path: Path, *, in_memory: bool = False) -> HfFolder:
         found = _tensors(path / file, in_memory)
         if missing := sorted(set(promised) - set(found)):
             raise CheckpointError(f"{path / file}: weight {missing[0]} is missing, {INDEX} has it")
+        if twice := sorted(tensors.keys() & found.keys()):
+            raise CheckpointError(f"{path}: weight {twice[0][:80]} is there twice")
         tensors.update(found)
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in sorted(tensors.items()):
@@ -299,17 +301,22 @@ def _heads(generation: Mapping[str, Any], path: Path) -> list[tuple[int, int]] |
 
 
 def _notes(generation: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The tokens that the model's makers never want, as ``suppress_tokens`` takes them.
+    """The tokens that the model's makers never want, for whoever decodes, as the decoding option
+    ``suppress_tokens`` takes them; what is not told otherwise suppresses what is no speech.
 
-    Older folders have them in ``config.json``. An empty list, as in many fine-tuned models, means
-    that none are suppressed but the special ones.
+    Older folders have them in ``config.json``. Many fine-tuned models have an empty list: none.
     """
     tokens = generation.get("suppress_tokens", config.get("suppress_tokens"))
     if tokens is None:
         return {}
-    plain = isinstance(tokens, list) and all(type(t) is int and -1 <= t < 10**5 for t in tokens)
+    plain = isinstance(tokens, list) and all(type(token) is int for token in tokens)
     if not plain or len(tokens) > _MOST_SUPPRESSED:
         raise CheckpointError(
             f"{path}: suppress_tokens must be a list of at most {_MOST_SUPPRESSED} token numbers"
+        )
+    size = config["vocab_size"]
+    if type(size) is int and (unknown := [token for token in tokens if not -1 <= token < size]):
+        raise CheckpointError(
+            f"{path}: suppress_tokens has {unknown[0]}, but the model has {size} tokens"
         )
     return {"suppress_tokens": ",".join(str(token) for token in tokens)}

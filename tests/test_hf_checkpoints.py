@@ -125,6 +125,18 @@ def test_several_files(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     assert "lacks weight_map" in message_of(folder)
 
 
+def test_a_weight_in_two_files(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """An old file among new ones: which of the two is meant, nobody knows."""
+    name, *rest = (hf_name(name) for name in weights)
+    tensors = {hf_name(name): tensor for name, tensor in weights.items()}
+    (folder / "model.safetensors").unlink()
+    save_file({name: tensors[name] * 0, rest[0]: tensors[rest[0]]}, folder / "a.safetensors")
+    save_file({key: tensors[key] for key in (name, *rest[1:])}, folder / "b.safetensors")
+    where = {key: "a.safetensors" if key == rest[0] else "b.safetensors" for key in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    assert f"weight {name} is there twice" in message_of(folder)
+
+
 def test_weights_do_not_hang_on_the_file(folder: Path) -> None:
     model = load_model(str(folder))
     before = model.decoder.ln.weight.clone()
@@ -176,6 +188,8 @@ def test_heads_and_suppressed_tokens(tmp_path: Path, weights: dict[str, torch.Te
         ({"suppress_tokens": "1"}, "must be a list of at most 512 token numbers"),
         ({"suppress_tokens": [1.5]}, "must be a list of at most 512 token numbers"),
         ({"suppress_tokens": [1] * 513}, "must be a list of at most 512 token numbers"),
+        ({"suppress_tokens": [5, 51864]}, "has 51864, but the model has 51864 tokens"),
+        ({"suppress_tokens": [-2]}, "has -2, but the model has 51864 tokens"),
         ([], "holds a list, wanted is an object"),
     ],
 )
