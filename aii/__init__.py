@@ -1,8 +1,9 @@
 """Telephone calls to text while people speak: Whisper in pure PyTorch behind a TCP server.
 
-The names below are those of openai-whisper, so ``import aii as whisper`` works. They are loaded on
-first use: importing ``aii`` alone does not load torch, which the protocol and streaming parts and
-``aii --help`` can do without.
+The names below are those of openai-whisper, so ``import aii as whisper`` works, and, for programs
+that cannot be changed, ``sys.modules["whisper"] = aii``. They are loaded on first use: importing
+``aii`` alone does not load torch, which the protocol and streaming parts and ``aii --help`` can do
+without.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import importlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from .aliases import SameModules
 
 if TYPE_CHECKING:
     from .audio.files import load_audio as load_audio
@@ -79,6 +82,7 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+SameModules.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from .answers import answers, unsound
 from .heard import Heard, Layer
 from .ragged import Part, Ragged, audio_layers
 from .rows import Rows
-from .steps import KEPT_ATTENTION, Answer, Ask, Attach, Encode, Steps
+from .steps import KEPT_ATTENTION, Answer, Ask, Attach, Encode, Steps, run_plainly
 
 if TYPE_CHECKING:
     from .model import Whisper
@@ -326,9 +326,14 @@ class Batch:
 def run_alone(model: Whisper, steps: Steps[T]) -> T:
     """Run one decode to its end on the calling thread.
 
+    Where hooks hang on the decoder, its modules are called one by one, so that they see what they
+    would see of openai-whisper's.
+
     Raises:
         Exception: what the decode failed with.
     """
+    if watched(model):
+        return run_plainly(model, steps)
     batch = Batch(model)
     ticket = batch.add(steps)
     while not ticket.done:
@@ -337,6 +342,11 @@ def run_alone(model: Whisper, steps: Steps[T]) -> T:
         raise ticket.error
     result: Any = ticket.result
     return result
+
+
+def watched(model: Whisper) -> bool:
+    """Whether somebody's hooks hang on the decoder."""
+    return any(m._forward_hooks or m._forward_pre_hooks for m in model.decoder.modules())
 
 
 def _mel(ticket: Ticket[Any]) -> Tensor:

@@ -14,8 +14,23 @@ import torch
 from torch import Tensor
 
 from .batch import run_alone
+from .decoding_task import (
+    ApplyTimestampRules,
+    BeamSearchDecoder,
+    DecodingTask,
+    GreedyDecoder,
+    Inference,
+    LogitFilter,
+    MaximumLikelihoodRanker,
+    PyTorchInference,
+    SequenceRanker,
+    SuppressBlank,
+    SuppressTokens,
+    TokenDecoder,
+)
 from .errors import InputError
 from .loops import decoding_steps, language_steps
+from .mel import CHUNK_LENGTH
 from .options import DecodingOptions, DecodingResult, compression_ratio
 from .steps import Attach, Steps
 from .tokenizer import Tokenizer, get_tokenizer
@@ -26,8 +41,21 @@ if TYPE_CHECKING:
     from .model import Whisper
 
 __all__ = [
+    "CHUNK_LENGTH",
+    "ApplyTimestampRules",
+    "BeamSearchDecoder",
     "DecodingOptions",
     "DecodingResult",
+    "DecodingTask",
+    "GreedyDecoder",
+    "Inference",
+    "LogitFilter",
+    "MaximumLikelihoodRanker",
+    "PyTorchInference",
+    "SequenceRanker",
+    "SuppressBlank",
+    "SuppressTokens",
+    "TokenDecoder",
     "compression_ratio",
     "decode",
     "decode_features",
@@ -35,6 +63,8 @@ __all__ = [
     "encode",
     "is_encoded",
 ]
+
+_DEFAULTS = DecodingOptions()
 
 
 @torch.no_grad()
@@ -83,7 +113,7 @@ def encode(model: Whisper, mel: Tensor, *, fp16: bool = False) -> Tensor:
 
 @torch.no_grad()
 def decode(
-    model: Whisper, mel: Tensor, options: DecodingOptions | None = None, **kwargs: Any
+    model: Whisper, mel: Tensor, options: DecodingOptions = _DEFAULTS, **kwargs: Any
 ) -> DecodingResult | list[DecodingResult]:
     """Decode windows of up to 30 s.
 
@@ -98,7 +128,7 @@ def decode(
     Raises:
         InputError: options that contradict each other or do not fit the model.
     """
-    options = replace(options or DecodingOptions(), **kwargs)
+    options = replace(options, **kwargs)
     single = mel.ndim == 2
     features = encode(model, mel[None] if single else mel, fp16=options.fp16)
     results = decode_features(model, features, options)

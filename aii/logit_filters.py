@@ -111,7 +111,8 @@ class SuppressTokens:
     """Never choose some tokens."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
-        self._tokens = torch.tensor(sorted(set(tokens)), dtype=torch.long)
+        self.tokens = sorted(set(tokens))
+        self._tokens = torch.tensor(self.tokens, dtype=torch.long)
 
     def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
         tokens = self._tokens
@@ -136,7 +137,7 @@ class TimestampRules:
         self._begin = begin
         self._eot = eot
         self._no_timestamps = no_timestamps
-        self._latest_first = latest_first
+        self.latest_first = latest_first
 
     def __call__(self, logits: Tensor, sampled: Sequence[Sequence[int]]) -> None:
         if self._no_timestamps is not None:
@@ -153,8 +154,8 @@ class TimestampRules:
         begin = self._begin
         if not tokens:  # a transcript starts with a time
             logits[:begin] = -math.inf
-            if self._latest_first is not None:
-                logits[begin + self._latest_first + 1 :] = -math.inf
+            if self.latest_first is not None:
+                logits[begin + self.latest_first + 1 :] = -math.inf
             return
         after_time = tokens[-1] >= begin
         after_pair = after_time and (len(tokens) < 2 or tokens[-2] >= begin)

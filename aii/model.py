@@ -13,27 +13,51 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from .attention import HAS_SDPA, AttentionRecorder, attend
+from .attention import AttentionRecorder
+from .blocks import (
+    SDPA_AVAILABLE,
+    Kept,
+    LayerPass,
+    MultiHeadAttention,
+    ResidualAttentionBlock,
+    disable_sdpa,
+)
+from .decoding import decode as decode_function
+from .decoding import detect_language as detect_language_function
 from .distinct import SharedRow, scores
 from .errors import InputError
-from .kv_cache import KVCache, LayerCache, Step
+from .kv_cache import KVCache
 from .layers import Conv1d, LayerNorm, Linear, sinusoids
 from .quantized import QuantizedEmbedding
+from .transcribe import transcribe as transcribe_function
 
-if TYPE_CHECKING:
-    from .decoding import DecodingOptions, DecodingResult
-    from .tokenizer import Tokenizer
-
-__all__ = ["AudioEncoder", "ModelDimensions", "TextDecoder", "Whisper", "sinusoids"]
+__all__ = [
+    "SDPA_AVAILABLE",
+    "AudioEncoder",
+    "Conv1d",
+    "LayerNorm",
+    "Linear",
+    "ModelDimensions",
+    "MultiHeadAttention",
+    "ResidualAttentionBlock",
+    "TextDecoder",
+    "Whisper",
+    "decode_function",
+    "detect_language_function",
+    "disable_sdpa",
+    "sinusoids",
+    "transcribe_function",
+]
 
 
 @dataclass
@@ -58,117 +82,6 @@ class ModelDimensions:
                 raise InputError(
                     f"model dimension {name} must be a positive integer, not {value!r}"
                 )
-
-
-class MultiHeadAttention(nn.Module):
-    """Attention of a sequence over itself, or over encoded audio.
-
-    Attributes:
-        qkv: query, key and value in one, where that is faster than one after the other.
-    """
-
-    qkv: nn.Module | None
-
-    def __init__(self, n_state: int, n_head: int) -> None:
-        super().__init__()
-        self.n_head = n_head
-        self.qkv = None
-        self.query: nn.Module = Linear(n_state, n_state)
-        self.key: nn.Module = Linear(n_state, n_state, bias=False)
-        self.value: nn.Module = Linear(n_state, n_state)
-        self.out: nn.Module = Linear(n_state, n_state)
-
-    def split(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, H, T, W)."""
-        return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)
-
-    def projected(self, x: Tensor) -> Sequence[Tensor]:
-        """Queries, keys and values (..., D) of ``x`` (..., D)."""
-        if self.qkv is not None:
-            fused: Tensor = self.qkv(x)
-            return fused.chunk(3, dim=-1)
-        return self.query(x), self.key(x), self.value(x)
-
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        causal: bool = False,
-        cache: LayerCache | None = None,
-        step: Step | None = None,
-    ) -> Tensor:
-        """Attend from ``x`` (B, T, D) over itself and, with a cache, over what came before it."""
-        q, k, v = (self.split(projected) for projected in self.projected(x))
-        if cache is None or step is None:
-            a, _ = attend(q, k, v, causal=causal and x.shape[1] > 1)
-        else:
-            k, v = cache.extend(step, k, v)
-            a, _ = attend(q.to(k.dtype), k, v, mask=step.mask, causal=step.causal)
-        return self.out(a.transpose(1, 2).flatten(2))
-
-    def over_audio(
-        self,
-        x: Tensor,
-        xa: Tensor | None,
-        *,
-        cache: LayerCache | None = None,
-        recorder: AttentionRecorder | None = None,
-        layer: int = 0,
-    ) -> Tensor:
-        """Attend from ``x`` (B, T, D) over audio ``xa`` (A, S, D), or the cache's; A divides B."""
-        if cache is not None and cache.audio is not None:
-            k, v = cache.audio
-        elif xa is None:
-            raise ValueError("neither encoded audio nor a cache that holds it was given")
-        else:
-            k, v = self.split(self.key(xa)), self.split(self.value(xa))
-            if cache is not None:
-                k, v = k.contiguous(), v.contiguous()
-                cache.audio = (k, v)
-        rows, length = x.shape[:2]
-        # No query looks at another one here, so the rows of an audio can stand in one line.
-        shared = self.split(self.query(x).reshape(k.shape[0], -1, x.shape[2]))  # (A, H, B/A x T, W)
-        looked_at = recorder is not None and recorder.wants(layer)
-        a, scores = attend(shared, k, v, explicit=looked_at or not HAS_SDPA)
-        if recorder is not None and looked_at and scores is not None:
-            split = scores.unflatten(2, (rows // k.shape[0], length)).transpose(1, 2)
-            recorder.record(layer, split.flatten(0, 1))  # (B, H, T, S)
-        return self.out(a.transpose(1, 2).reshape(rows, length, -1))
-
-
-class ResidualAttentionBlock(nn.Module):
-    """Self-attention, cross-attention (decoder only) and a two-layer perceptron, each residual."""
-
-    def __init__(self, n_state: int, n_head: int, cross_attention: bool = False) -> None:
-        super().__init__()
-        self.attn = MultiHeadAttention(n_state, n_head)
-        self.attn_ln = LayerNorm(n_state)
-        self.cross_attn = MultiHeadAttention(n_state, n_head) if cross_attention else None
-        self.cross_attn_ln = LayerNorm(n_state) if cross_attention else None
-        self.mlp = nn.Sequential(
-            Linear(n_state, 4 * n_state), nn.GELU(), Linear(4 * n_state, n_state)
-        )
-        self.mlp_ln = LayerNorm(n_state)
-
-    def forward(
-        self,
-        x: Tensor,
-        xa: Tensor | None = None,
-        *,
-        cache: LayerCache | None = None,
-        step: Step | None = None,
-        recorder: AttentionRecorder | None = None,
-        layer: int = 0,
-    ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        causal = self.cross_attn is not None
-        x = x + self.attn(self.attn_ln(x), causal=causal, cache=cache, step=step)
-        if self.cross_attn is not None and self.cross_attn_ln is not None:
-            normed = self.cross_attn_ln(x)
-            x = x + self.cross_attn.over_audio(
-                normed, xa, cache=cache, recorder=recorder, layer=layer
-            )
-        return x + self.mlp(self.mlp_ln(x))
 
 
 class AudioEncoder(nn.Module):
@@ -256,23 +169,37 @@ class TextDecoder(nn.Module):
         self,
         x: Tensor,
         xa: Tensor | None,
-        kv_cache: KVCache | None = None,
+        kv_cache: KVCache | Kept | None = None,
         recorder: AttentionRecorder | None = None,
     ) -> Tensor:
         """The part of :meth:`forward` before the projection to the vocabulary, (B, T, D)."""
-        step = kv_cache.begin(x.shape[1]) if kv_cache is not None else None
-        positions = slice(0, x.shape[1]) if step is None else step.positions
+        cache = kv_cache if isinstance(kv_cache, KVCache) else None
+        kept = None if isinstance(kv_cache, KVCache) else kv_cache
+        step = cache.begin(x.shape[1]) if cache is not None else None
+        start = next(iter(kept.values())).shape[1] if kept else 0
+        positions = slice(start, start + x.shape[1]) if step is None else step.positions
         h = self.token_embedding(x) + self.positional_embedding[positions]
         if xa is not None:
             h = h.to(xa.dtype)
-        elif kv_cache is not None and self.kv_dtype is None:
-            h = h.to(kv_cache.dtype)
+        elif cache is not None and self.kv_dtype is None:
+            h = h.to(cache.dtype)
+        mask = self.mask if cache is None else None
         for i, block in enumerate(self.blocks):
-            layer = kv_cache.layers[i] if kv_cache is not None else None
-            h = block(h, xa, cache=layer, step=step, recorder=recorder, layer=i)
-        if kv_cache is not None:
-            kv_cache.advance(x.shape[1])
+            if cache is None and recorder is None:
+                h = block(h, xa, mask=mask, kv_cache=kept)
+                continue
+            layer = cache.layers[i] if cache is not None else None
+            h = block(h, xa, mask=mask, kv_cache=LayerPass(i, layer, step, recorder))
+        if cache is not None:
+            cache.advance(x.shape[1])
         return self.ln(h)
+
+    @property
+    def mask(self) -> Tensor:
+        """(n_ctx, n_ctx) minus infinity for every later token, else 0."""
+        weight = self.positional_embedding
+        size = weight.shape[0]
+        return torch.full((size, size), -torch.inf, device=weight.device).triu_(1)
 
     def project(self, hidden: Tensor) -> Tensor:
         """Scores for each token of the vocabulary, (..., D) -> (..., n_vocab) in float32."""
@@ -286,7 +213,7 @@ class TextDecoder(nn.Module):
         self,
         x: Tensor,
         xa: Tensor | None,
-        kv_cache: KVCache | None = None,
+        kv_cache: KVCache | Kept | None = None,
         recorder: AttentionRecorder | None = None,
     ) -> Tensor:
         """Logits of the next token behind each token.
@@ -295,7 +222,8 @@ class TextDecoder(nn.Module):
             x: (B, T) token numbers; with a cache, only those that it does not hold yet.
             xa: (A, S, D) encoded audio, A = B or B a multiple of A; may be None once the cache
                 holds the audio.
-            kv_cache: from :meth:`new_cache`; extended by the new tokens.
+            kv_cache: from :meth:`new_cache`; extended by the new tokens. Or the dictionary of
+                :meth:`Whisper.install_kv_cache_hooks`, without a recorder.
             recorder: collects the cross-attention.
 
         Returns:
@@ -378,22 +306,40 @@ class Whisper(nn.Module):
         """How many language tokens the vocabulary has."""
         return self.dims.n_vocab - 51765 - int(self.is_multilingual)
 
-    def detect_language(self, mel: Tensor, tokenizer: Tokenizer | None = None) -> Any:
-        """See :func:`aii.decoding.detect_language`."""
-        from .decoding import detect_language
+    def install_kv_cache_hooks(
+        self, cache: Mapping[nn.Module, Tensor] | None = None
+    ) -> tuple[dict[nn.Module, Tensor], list[RemovableHandle]]:
+        """openai-whisper's cache: hooks by which the decoder's projections keep what they give.
 
-        return detect_language(self, mel, tokenizer)
+        Decoding of ours needs none of it (:meth:`TextDecoder.new_cache`); this is for programs that
+        run the decoder themselves: ``decoder(new_tokens, features, kv_cache=cache)``.
 
-    def decode(
-        self, mel: Tensor, options: DecodingOptions | None = None, **kwargs: Any
-    ) -> DecodingResult | list[DecodingResult]:
-        """See :func:`aii.decoding.decode`."""
-        from .decoding import decode
+        Args:
+            cache: one to go on with; it is not changed.
 
-        return decode(self, mel, options, **kwargs)
+        Returns:
+            The dictionary that the hooks fill, from each projection of keys or values to what it
+            has given so far, (B, T, D); and the hooks, to be removed at the end.
+        """
+        held = dict(cache or {})
 
-    def transcribe(self, audio: Any, **kwargs: Any) -> dict[str, Any]:
-        """See :func:`aii.transcribe.transcribe`."""
-        from .transcribe import transcribe
+        def keep(module: nn.Module, _: Any, output: Tensor) -> Tensor:
+            before = held.get(module)
+            held[module] = output if before is None else torch.cat([before, output], 1).detach()
+            return held[module]
 
-        return transcribe(self, audio, **kwargs)
+        def put(module: nn.Module, _: Any, output: Tensor) -> None:
+            held[module] = output  # of the audio, asked for once
+
+        handles = []
+        for block in cast("list[ResidualAttentionBlock]", list(self.decoder.blocks)):
+            for layer in (block.attn.key, block.attn.value):
+                handles.append(layer.register_forward_hook(keep))
+            if block.cross_attn is not None:
+                for layer in (block.cross_attn.key, block.cross_attn.value):
+                    handles.append(layer.register_forward_hook(put))
+        return held, handles
+
+    detect_language = detect_language_function
+    decode = decode_function
+    transcribe = transcribe_function

@@ -214,6 +214,17 @@ class BeamSearch:
         return list(self._audios[0].sums)
 
     @property
+    def open_sums(self) -> list[float]:
+        """The log-probability of each open beam of all audios."""
+        return [total for beams in self._audios for total in beams.sums]
+
+    def stand(self, tokens: list[list[int]], sums: list[float]) -> None:
+        """Go on from these open beams, all of all audios, whatever they were before."""
+        for number, beams in enumerate(self._audios):
+            rows = slice(number * self._size, (number + 1) * self._size)
+            beams.tokens, beams.sums = [tuple(row) for row in tokens[rows]], sums[rows]
+
+    @property
     def finished(self) -> dict[tuple[int, ...], float]:
         """The ended beams of the first audio and their log-probabilities, the end included."""
         return dict(self._audios[0].finished)
@@ -232,7 +243,7 @@ class BeamSearch:
         logprobs = logits if self._weighed else logits.log_softmax(dim=-1)
         best, tokens = logprobs.topk(self._size + 1, dim=-1)
         # Summed in float32, as openai-whisper does: candidates can be that close.
-        sums = torch.tensor([total for beams in self._audios for total in beams.sums])
+        sums = torch.tensor(self.open_sums)
         total_rows, token_rows = (sums[:, None] + best.cpu()).tolist(), tokens.tolist()
         chosen: list[int] = []
         sources: list[int] = []
@@ -290,23 +301,24 @@ class BeamSearch:
         return found
 
 
-def best_candidate(candidates: list[Candidate], length_penalty: float | None) -> Candidate:
-    """The candidate of the highest log-probability for its length.
+def score(logprob: float, length: int, length_penalty: float | None) -> float:
+    """A log-probability for its length, so that short texts and long ones can be compared.
 
     Without a penalty the sum is divided by the number of tokens; with one by
     ``((5 + length) / 6) ** penalty`` (Wu et al., arXiv 1609.08144, equation 14).
+    """
+    if length_penalty is None:
+        return logprob / max(length, 1)
+    return float(logprob / ((5 + length) / 6) ** length_penalty)
+
+
+def best_candidate(candidates: list[Candidate], length_penalty: float | None) -> Candidate:
+    """The candidate of the highest :func:`score`; of equal ones the first.
 
     Raises:
         ServiceError: none of them has a probability: the rules left no token at some place.
     """
-
-    def score(candidate: Candidate) -> float:
-        length = len(candidate.tokens)
-        if length_penalty is None:
-            return candidate.logprob / max(length, 1)
-        return float(candidate.logprob / ((5 + length) / 6) ** length_penalty)
-
-    best = max(candidates, key=score)
+    best = max(candidates, key=lambda one: score(one.logprob, len(one.tokens), length_penalty))
     if not math.isfinite(best.logprob):
         raise ServiceError(NO_TOKEN)
     return best

@@ -142,11 +142,14 @@ class _Alone:
         if step.attention:
             recorder = AttentionRecorder(KEPT_ATTENTION, self._model.alignment_heads)
         tokens = torch.tensor(step.tokens, device=features.device)
-        hidden = decoder.hidden(tokens, features, cache, recorder)
-        probe = [] if step.probe is None else probabilities(decoder, hidden, step.probe)
-        logits = decoder.project(hidden[:, -step.wanted :])  # (R, wanted, vocabulary)
+        every = decoder(tokens, features, cache, recorder)  # called whole: hooks may look on
+        probe = []
+        if step.probe is not None:
+            place, ids = step.probe
+            probe = every[:, place].softmax(dim=-1)[:, list(ids)].tolist()
         cache.repeat(step.copies)
-        logits = logits.repeat_interleave(step.copies, dim=0).flatten(0, 1)
+        wanted = every[:, -step.wanted :]  # (R, wanted, vocabulary)
+        logits = wanted.repeat_interleave(step.copies, dim=0).flatten(0, 1)
         for forbid in step.filters:
             forbid(logits, step.sampled)
         attention = None if recorder is None else recorder.chosen
@@ -173,10 +176,3 @@ class _Alone:
         if step.keep is not None:
             cache.truncate(step.keep)
         return cache
-
-
-def probabilities(decoder: Any, hidden: Tensor, probe: tuple[int, Sequence[int]]) -> Any:
-    """The probabilities, row by row, that a probe asks for, from hidden states (R, n, D)."""
-    place, ids = probe
-    odds = decoder.project(hidden[:, place]).softmax(dim=-1)
-    return odds[:, list(ids)].tolist()

@@ -24,10 +24,10 @@ from torch import Tensor
 from aii.attention import AttentionRecorder
 from aii.errors import InputError
 from aii.mel import HOP_LENGTH, SAMPLE_RATE, TOKENS_PER_SECOND
+from aii.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from aii.model import Whisper
-    from aii.tokenizer import Tokenizer
 
 PREPEND_PUNCTUATIONS = "\"'“¿([{-"
 """Marks that belong to the word after them."""
@@ -92,22 +92,36 @@ def dtw_cpu(x: np.ndarray) -> np.ndarray:
         cost[low:high] = mirrored.diagonal(columns + 1 - diagonal) + np.choose(step, came)
         steps[diagonal, low:high] = step
         before, last = last, cost
-    return _backtrace(steps, rows, columns)
+    row, column = np.indices((rows + 1, columns + 1))
+    return backtrace(steps[row + column, row])
 
 
-def _backtrace(steps: np.ndarray, row: int, column: int) -> np.ndarray:
-    """Follow ``steps`` (diagonal, row), both counted from 1, back from the last cell."""
+def backtrace(trace: np.ndarray) -> np.ndarray:
+    """The path to the last cell, by which way it came to each cell.
+
+    Args:
+        trace: (N + 1, M + 1), counted from 1: 0 for diagonally, 1 for from above, 2 for from the
+            left. What is in row and column 0 does not count: the path follows them to the corner.
+
+    Returns:
+        (2, L) as :func:`dtw_cpu`.
+    """
+    row, column = trace.shape[0] - 1, trace.shape[1] - 1
     path = []
     while row > 0 or column > 0:
         path.append((row - 1, column - 1))
-        step = _RIGHT if row == 0 else _DOWN if column == 0 else steps[row + column, row]
+        step = _RIGHT if row == 0 else _DOWN if column == 0 else trace[row, column]
         row -= step != _RIGHT
         column -= step != _DOWN
     return np.array(path[::-1], dtype=np.int64).reshape(-1, 2).T
 
 
-def dtw_cuda(x: Tensor) -> np.ndarray:
-    """:func:`dtw_cpu` of a tensor (N, M) on an accelerator; the path is found on the CPU."""
+def dtw_cuda(x: Tensor, BLOCK_SIZE: int = 1024) -> np.ndarray:  # noqa: N803
+    """:func:`dtw_cpu` of a tensor (N, M) on an accelerator; the path is found on the CPU.
+
+    Args:
+        BLOCK_SIZE: of openai-whisper's kernel; without meaning here, there is no limit.
+    """
     return dtw(x)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -54,12 +54,33 @@ class Tokenizer:
         num_languages: how many languages have a token, 99 or (since large-v3) 100.
         language: code of the language that ``sot_sequence`` names, or None (English-only).
         task: "transcribe", "translate", or None (English-only).
+        sot_sequence: what a transcript begins with: start, language, task (start alone if
+            English-only). Follows from the others, whatever is given.
+        special_tokens: number of each special token by its spelling, in the order of the numbers.
+            Likewise.
+
+    Raises:
+        InputError: the vocabulary has no such language.
     """
 
     encoding: tiktoken.Encoding
     num_languages: int
     language: str | None = None
     task: str | None = None
+    sot_sequence: tuple[int, ...] = ()
+    special_tokens: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        encode = self.encoding.encode_single_token
+        numbers = {name: encode(name) for name in self.encoding.special_tokens_set}
+        ordered = dict(sorted(numbers.items(), key=lambda item: item[1]))
+        object.__setattr__(self, "special_tokens", ordered)
+        sequence = [self.sot]
+        if self.language is not None:
+            sequence.append(self.language_token)
+        if self.task is not None:
+            sequence.append(self.transcribe if self.task == "transcribe" else self.translate)
+        object.__setattr__(self, "sot_sequence", tuple(sequence))
 
     # -- text ---------------------------------------------------------------------------------
 
@@ -88,13 +109,6 @@ class Tokenizer:
         return self.encoding.decode(list(token_ids), **kwargs)
 
     # -- special tokens -----------------------------------------------------------------------
-
-    @cached_property
-    def special_tokens(self) -> dict[str, int]:
-        """Number of each special token by its spelling, in the order of the numbers."""
-        encode = self.encoding.encode_single_token
-        numbers = {name: encode(name) for name in self.encoding.special_tokens_set}
-        return dict(sorted(numbers.items(), key=lambda item: item[1]))
 
     def _special(self, name: str) -> int:
         return self.special_tokens[f"<|{name}|>"]
@@ -143,16 +157,6 @@ class Tokenizer:
     def timestamp_begin(self) -> int:
         """The time token of 0.00 s; each next one is 20 ms later."""
         return self._special("0.00")
-
-    @cached_property
-    def sot_sequence(self) -> tuple[int, ...]:
-        """What a transcript begins with: start, language, task (start alone if English-only)."""
-        sequence = [self.sot]
-        if self.language is not None:
-            sequence.append(self.language_token)
-        if self.task is not None:
-            sequence.append(self._special(self.task))
-        return tuple(sequence)
 
     @cached_property
     def sot_sequence_including_notimestamps(self) -> tuple[int, ...]:
@@ -323,9 +327,7 @@ def get_tokenizer(
         raise InputError(f"task {task!r} is unknown; choose {' or '.join(TASKS)}")
     if not multilingual:
         return _tokenizer("gpt2", num_languages, None, None)
-    tokenizer = _tokenizer("multilingual", num_languages, code or "en", task or "transcribe")
-    tokenizer.language_token  # noqa: B018  raises now rather than at first use
-    return tokenizer
+    return _tokenizer("multilingual", num_languages, code or "en", task or "transcribe")
 
 
 @cache

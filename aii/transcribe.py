@@ -8,7 +8,7 @@ window is in ``aii.windows``, which calls go through as well; its functions are 
 
 What :func:`transcribe` takes:
 
-    model                        from ``load_model``
+    model                        from ``aii.load_model``
     audio                        a path, float samples (N,) at 16 kHz as array or tensor, or SLIN
                                  bytes at 16 kHz
     verbose                      True prints each segment as it comes, False draws a progress bar,
@@ -44,12 +44,12 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from aii.checkpoints import load_model
 from aii.decoding import DecodingOptions, detect_language
 from aii.errors import AudioError, InputError
 from aii.hallucination import Place, after_last_word, last_end, skip_hallucinations
@@ -91,7 +91,6 @@ __all__ = [
     "audio_context_frames",
     "decode_with_fallback",
     "default_audio_context",
-    "load_model",
     "new_segment",
     "parse_audio_context",
     "segments",
@@ -99,6 +98,25 @@ __all__ = [
     "transcribe_mel",
     "transcribe_window",
 ]
+
+_ELSEWHERE = {
+    "aii.checkpoints": "load_model",
+    "aii.cli.transcribe": "cli",
+    "aii.decoding": "DecodingResult",
+    "aii.mel": "SAMPLE_RATE",
+    "aii.timing": "add_word_timestamps",
+    "aii.tokenizer": "TO_LANGUAGE_CODE",
+    "aii.utils": "exact_div get_end get_writer make_safe optional_float optional_int str2bool",
+}
+"""Further names of openai-whisper's module and where they are at home, some of that above here."""
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _ELSEWHERE.items():
+        if name in names.split():
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _FORGET_ABOVE = 0.5  # text decoded at a higher temperature is no prompt for the next window
 

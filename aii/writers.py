@@ -68,16 +68,17 @@ class Layout:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above zero")
 
     @classmethod
-    def of(cls, options: Mapping[str, Any] | None, given: Mapping[str, Any]) -> Layout:
-        """From ``options``, overruled by what is ``given`` and neither None, zero nor False.
-
-        Raises:
-            InputError: a name is given that is none of the layout's.
-        """
+    def check(cls, given: Mapping[str, Any]) -> None:
+        """Raise an ``InputError`` where a name is given that is none of the layout's."""
         names = [field.name for field in fields(cls)]
         if unknown := sorted(set(given) - set(names)):
             raise InputError(f"unknown option {unknown[0]!r}; choose from {', '.join(names)}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any] | None, **given: Any) -> Layout:
+        """From ``options``, overruled by what is ``given`` and neither None, zero nor False."""
         options = options or {}
+        names = [field.name for field in fields(cls)]
         values: dict[str, Any] = {n: given.get(n) or options.get(n) for n in names}
         return cls(**values)
 
@@ -220,10 +221,26 @@ class SubtitlesWriter(ResultWriter):
     decimal_marker: str
 
     def iterate_result(
-        self, result: Result, options: Mapping[str, Any] | None = None, **kwargs: Any
+        self,
+        result: Result,
+        options: Mapping[str, Any] | None = None,
+        *,
+        max_line_width: int | None = None,
+        max_line_count: int | None = None,
+        highlight_words: bool = False,
+        max_words_per_line: int | None = None,
     ) -> Iterator[Cue]:
-        """The subtitles of ``result``: of its words if it has some, else of segments."""
-        layout = Layout.of(options, kwargs)
+        """The subtitles of ``result``: of its words if it has some, else of segments.
+
+        See :class:`Layout`; what is given overrules ``options``.
+        """
+        layout = Layout.of(
+            options,
+            max_line_width=max_line_width,
+            max_line_count=max_line_count,
+            highlight_words=highlight_words,
+            max_words_per_line=max_words_per_line,
+        )
         segments = result["segments"]
         if not segments or "words" not in segments[0]:
             for segment in segments:
@@ -235,6 +252,13 @@ class SubtitlesWriter(ResultWriter):
                 yield from self._highlighted(words)
             else:
                 yield *self._span(words[0], words[-1]), "".join(word["word"] for word in words)
+
+    def _cues(
+        self, result: Result, options: Mapping[str, Any] | None, given: Mapping[str, Any]
+    ) -> Iterator[Cue]:
+        """:meth:`iterate_result` with what a caller gave, once its names are known."""
+        Layout.check(given)
+        return self.iterate_result(result, options, **given)
 
     def _highlighted(self, words: Sequence[Mapping[str, Any]]) -> Iterator[Cue]:
         """One cue per word with that word underlined, and plain ones for the pauses between."""
@@ -272,7 +296,7 @@ class WriteVTT(SubtitlesWriter):
     ) -> None:
         """Write ``result`` to an open text file."""
         file.write("WEBVTT\n\n")
-        for start, end, text in self.iterate_result(result, options, **kwargs):
+        for start, end, text in self._cues(result, options, kwargs):
             file.write(f"{start} --> {end}\n{text}\n\n")
 
 
@@ -291,7 +315,7 @@ class WriteSRT(SubtitlesWriter):
         **kwargs: Any,
     ) -> None:
         """Write ``result`` to an open text file."""
-        cues = self.iterate_result(result, options, **kwargs)
+        cues = self._cues(result, options, kwargs)
         for number, (start, end, text) in enumerate(cues, start=1):
             file.write(f"{number}\n{start} --> {end}\n{text}\n\n")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         mel_filters,
         pad_or_trim,
     )
+    from aii.utils import exact_div
 
 __all__ = [
     "CHUNK_LENGTH",
@@ -37,6 +38,7 @@ __all__ = [
     "N_SAMPLES_PER_TOKEN",
     "SAMPLE_RATE",
     "TOKENS_PER_SECOND",
+    "exact_div",
     "load_audio",
     "log_mel_spectrogram",
     "mel_filters",
@@ -47,8 +49,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "aii.audio.files" if name == "load_audio" else "aii.mel"
-    return getattr(import_module(module), name)
+    homes = {"load_audio": "aii.audio.files", "exact_div": "aii.utils"}
+    return getattr(import_module(homes.get(name, "aii.mel")), name)
 
 
 def __dir__() -> list[str]:

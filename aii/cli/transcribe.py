@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aii.errors import AiiError, ConfigError, InputError
@@ -150,6 +150,11 @@ _HOW = (
         "with word times: leave out what seems invented in longer silences (seconds)",
     ),
 )
+_WHISPERS = (
+    *("--model", "turbo", "--output_format", "all", "--verbose", "True", "--audio_context", "full"),
+    *("--beam_size", "5", "--best_of", "5", "--temperature_increment_on_fallback", "0.2"),
+    *("--seed", "None"),
+)
 _LAYOUT = ("highlight_words", "max_line_width", "max_line_count", "max_words_per_line")
 _SHORT = {"output_dir": ("-o",), "output_format": ("-f",)}
 _GROUPS = {"model": _MODEL, "output": _OUTPUT, "what is heard": _WHAT, "decoding": _HOW}
@@ -203,6 +208,22 @@ def announce(name: str) -> None:
             "choose one of OpenAI's: --model small",
             file=sys.stderr,
         )
+
+
+def cli(arguments: Sequence[str] | None = None) -> None:
+    """openai-whisper's command, with that one's defaults: files in every format, turbo, 5 beams.
+
+    Args:
+        arguments: those of the command line if None.
+
+    Raises:
+        SystemExit: always, with the exit code of ``aii transcribe``.
+    """
+    from aii.cli import main
+
+    raise SystemExit(
+        main(["transcribe", *_WHISPERS, *(sys.argv[1:] if arguments is None else arguments)])
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,8 +7,7 @@ import unicodedata
 
 import regex  # type: ignore[import-untyped]
 
-# Letters that are one letter and its mark to a reader but not to Unicode.
-_LETTERS = {
+ADDITIONAL_DIACRITICS = {
     "œ": "oe",
     "Œ": "OE",
     "æ": "ae",
@@ -26,6 +25,7 @@ _LETTERS = {
     "þ": "th",
     "Þ": "th",
 }
+"""Letters that are one letter and its mark to a reader but not to Unicode."""
 
 _ANGLED = re.compile(r"[<\[][^>\]]*[>\]]")
 _PARENTHESISED = re.compile(r"\([^)]+?\)")
@@ -37,7 +37,9 @@ class _Table(dict[int, str]):
 
     def __init__(self, *, plain: bool) -> None:
         super().__init__(
-            {ord(letter): spelled for letter, spelled in _LETTERS.items()} if plain else {}
+            {ord(letter): spelled for letter, spelled in ADDITIONAL_DIACRITICS.items()}
+            if plain
+            else {}
         )
         self._plain = plain
 
