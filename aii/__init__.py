@@ -44,6 +44,10 @@ _HOMES = {
     "ModelDimensions": "model",
     "Whisper": "model",
     "transcribe": "transcribe",
+    # What programs borrow from the inside of openai-whisper:
+    "_ALIGNMENT_HEADS": "hub",
+    "_MODELS": "hub",
+    "_download": "hub",
 }
 _SUBMODULES = (
     "audio",

@@ -209,3 +209,20 @@ def _published(model: PublishedModel, folder: Path) -> Path:
 def _unknown(name: str) -> str:
     names = ", ".join([EMBEDDED, *MODELS])
     return f"no model and no file is called {name}; known are {names}"
+
+
+# -- by openai-whisper's names, which other programs borrow ------------------------------------
+
+_MODELS = {name: model.url for name, model in MODELS.items()}
+_ALIGNMENT_HEADS = {name: model.alignment_heads for name, model in MODELS.items()}
+
+
+def _download(url: str, root: str, in_memory: bool) -> bytes | str:
+    """The file of a published address in the folder ``root``: its path, or what is in it.
+
+    Raises:
+        DownloadError: the download failed.
+    """
+    *_, sha256, file = url.split("/")
+    path = download(Fetch(url, sha256), Path(root).expanduser() / file)
+    return path.read_bytes() if in_memory else str(path)
