@@ -45,19 +45,24 @@ def pad_or_trim(array: ArrayT, length: int = N_SAMPLES, *, axis: int = -1) -> Ar
     """Make ``array`` exactly ``length`` long on one axis: cut its end off or append zeros.
 
     Args:
-        array: samples (..., N) or a spectrogram (..., T), numpy or torch; never changed in place.
+        array: samples (..., N) or a spectrogram (..., T), numpy or torch; never changed in place,
+            and of the right length already, given back itself; else the result is a copy.
         length: the wanted size of ``axis``.
         axis: which axis, counted from the end if negative.
     """
     size = array.shape[axis]
     axis %= array.ndim
     if isinstance(array, torch.Tensor):
-        if size >= length:
-            return array.narrow(axis, 0, length)
+        if size == length:
+            return array
+        if size > length:
+            return array.narrow(axis, 0, length).clone()
         after = array.ndim - 1 - axis
         return F.pad(array, (0, 0) * after + (0, length - size))
-    if size >= length:
-        return array[(slice(None),) * axis + (slice(length),)]
+    if size == length:
+        return array
+    if size > length:
+        return array[(slice(None),) * axis + (slice(length),)].copy()
     widths = [(0, length - size if i == axis else 0) for i in range(array.ndim)]
     return np.pad(array, widths)
 

@@ -75,6 +75,44 @@ def test_pad_or_trim(size, axis):
         np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
 
+@pytest.mark.parametrize("length", [3, 4, 5])
+def test_what_was_cut_is_a_copy(length):
+    """Changing it leaves the recording alone, which is not held in memory for its sake."""
+    for module in (theirs, ours):
+        array = noise(4)
+        for given in (array, torch.from_numpy(array)):
+            found = module.pad_or_trim(given, length)
+            assert (found is given) == (length == 4)
+            found *= 2
+            expected = noise(4) * (2 if length == 4 else 1)
+            np.testing.assert_array_equal(np.asarray(given), expected)
+            found /= 2
+
+
+@pytest.mark.parametrize("size", [0, 1, 200, 201, 399, 400, 401, 479_999, 480_000, 480_001])
+@pytest.mark.parametrize("padding", [0, 201, 480_000])
+def test_every_length(size, padding):
+    samples = noise(size)
+    try:
+        expected = theirs.log_mel_spectrogram(samples, 80, padding)
+    except RuntimeError:
+        with pytest.raises(RuntimeError):
+            ours.log_mel_spectrogram(samples, 80, padding)
+        assert size + padding <= 200
+        return
+    found = ours.log_mel_spectrogram(samples, 80, padding)
+    assert found.dtype is expected.dtype
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_what_cannot_be_loaded(tmp_path):
+    (tmp_path / "text.wav").write_text("no sound")
+    for path in (str(tmp_path / "missing.wav"), str(tmp_path), str(tmp_path / "text.wav")):
+        for load in (theirs.load_audio, ours.log_mel_spectrogram, load_audio):
+            with pytest.raises(RuntimeError):
+                load(path)
+
+
 def test_recordings_are_the_same_samples(jfk):
     for rate in (16_000, 8_000):
         np.testing.assert_array_equal(load_audio(jfk, rate), theirs.load_audio(str(jfk), rate))
