@@ -16,7 +16,8 @@ A noise after what was said is no speech and does not begin the waiting anew.
 Times are the call's own, in seconds of its audio; where none comes, the clock counts instead
 (``aii.streaming.arrivals``), and who stops sending while speaking is done after ``pause``. Without
 voice activity nobody knows when the caller is done: then the answer comes when a look at the audio
-fits the grammar, or at ``timeout``.
+finds a whole one, or one that may go on with ``more_pause`` seconds of silence behind it, or at
+``timeout``.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ class Collector:
     def wants_flush(self, event: Event) -> bool:
         """Whether what was said is wanted as a final now.
 
-        The end key was pressed; or this partial looks like the whole answer, and nobody else will
-        say so.
+        The end key was pressed; or this partial looks like the whole answer, or like one that may
+        go on and was followed by silence, and nobody else will say so.
         """
         if isinstance(event, Dtmf):
             return self._last_look == "nomatch" and not self.done
@@ -134,7 +135,10 @@ class Collector:
             return False
         if event.start < self._start - 1e-6:
             return False
-        return self.question.grammar.standing(event.text) == "whole"
+        standing = self.question.grammar.standing(event.text)
+        if standing != "open" or not event.words:
+            return standing == "whole"
+        return event.end - event.words[-1].end >= self.question.more_pause
 
     def note(self, position: float, now: float, *, reading: bool = True) -> None:
         """See :meth:`aii.streaming.arrivals.Arrivals.note`."""

@@ -195,6 +195,15 @@ def test_a_call_that_ends_has_answered():
     assert outcome(caller) == ("match", "4271")
 
 
+@pytest.mark.parametrize("more", [0.5, 1.5, 3.0])
+def test_without_voice_activity_a_look_at_the_audio_tells_of_the_pause(more):
+    caller = Caller(voice=False, window=1.0)
+    caller.ask(Question(Grammar.digits(2, 4), more_pause=more, timeout=30.0))
+    waited = answered_after(caller, said(4, 2, 7))
+    assert outcome(caller) == ("match", "427")
+    assert more <= waited <= more + 1.2  # looks are a second apart
+
+
 def test_without_voice_activity_enough_is_known_at_the_timeout_and_all_at_once():
     caller = Caller(voice=False, window=1.0)
     caller.ask(Question(Grammar.digits(2, 4), timeout=4.0))
