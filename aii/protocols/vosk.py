@@ -30,7 +30,7 @@ class VoskProtocol(MessageProtocol):
 
     name = "vosk"
     subprotocols = ("ws",)
-    wishes = {"vad": "true"}
+    wishes = {"vad": "true", "window": "1"}  # clients show the partial text as it grows
 
     def __init__(self, parameters: Mapping[str, str] | None = None) -> None:
         super().__init__(parameters)

@@ -10,7 +10,7 @@ from aii.types import Segment, Word
 
 EOF = '{"eof" : 1}'
 
-ENDPOINTS = Metadata({"vad": "true"})
+ENDPOINTS = Metadata({"vad": "true", "window": "1"})
 """A call of this protocol is no use without: its results are whole utterances."""
 
 
@@ -128,7 +128,7 @@ def test_what_is_said_about_the_call() -> None:
     machine = VoskProtocol({"call_id": "c1", "caller": "100"})
     machine.receive('{"config":{"phrase_list":["yes","no","[unk]"],"caller":"200"}}')
     assert machine.receive(b"ab") == [
-        Metadata({"vad": "true", "prompt": "yes, no", "caller": "200"}),
+        Metadata({**ENDPOINTS.values, "prompt": "yes, no", "caller": "200"}),
         CallId("c1"),
         Format(8000),
         Audio(b"ab"),

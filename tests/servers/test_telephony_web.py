@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 from server_rig import WAIT
@@ -17,6 +18,7 @@ from websocket_peers import (
     MediaChannel,
     SpeechObject,
     audio_stream,
+    frames,
     opened,
     vosk_client,
     vosk_module,
@@ -135,6 +137,22 @@ def test_a_vosk_client(rig, path, rate) -> None:
     assert [word["word"] for word in words] == SPOKEN.split()
     assert [word["start"] for word in words] == pytest.approx(starts(4), abs=0.021)
     assert all(set(answer) in ({"partial"}, {"text"}, {"result", "text"}) for answer in answers)
+
+
+def test_a_vosk_client_sees_the_text_grow(rig) -> None:
+    """Long before the server's own window of 5 s."""
+    audio = encoded(say("one five yes nine one five"), "s16", 8_000)[: 8_000 * 2 * 2]
+    with opened(rig.ws + "/vosk") as socket:
+        for piece in frames(audio, 3_200):
+            socket.send(piece)
+            answer = json.loads(socket.recv(timeout=WAIT))
+        until = time.monotonic() + WAIT
+        while not answer.get("partial"):
+            assert time.monotonic() < until, "no partial text came"
+            time.sleep(0.01)
+            socket.send(bytes(2))
+            answer = json.loads(socket.recv(timeout=WAIT))
+        assert answer["partial"].split()[0] == "one"
 
 
 def test_the_vosk_module_of_asterisk(rig) -> None:
