@@ -6,9 +6,11 @@ do one after the other; two leave no core idle, and PyTorch's operations do not 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 
 import torch
 
@@ -41,7 +43,11 @@ class Beside:
         self._alone = threads if model.dims.n_text_state >= SMALL else self._few
         self._ready = ready
         self._clock = clock
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="aii-encoder")
+        self._given: SimpleQueue[tuple[Encoding, int, Future[float]] | None] = SimpleQueue()
+        self._ended = False
+        # Not an executor's thread: that one takes nothing more once the interpreter begins to end.
+        self._thread = threading.Thread(target=self._work, name="aii-encoder", daemon=True)
+        self._thread.start()
         self._running: tuple[Encoding, Future[float]] | None = None
         self._reading = 0  # threads that the decoder has
 
@@ -58,9 +64,9 @@ class Beside:
     def start(self, encoding: Encoding, *, reading: bool) -> None:
         """Begin; ``reading`` says whether the decoder has work in the meantime."""
         threads = self._threads - self._few if reading else self._threads
-        future = self._executor.submit(self._run, encoding, threads)
+        future: Future[float] = Future()
         self._running = encoding, future
-        future.add_done_callback(lambda _: self._ready())
+        self._given.put((encoding, threads, future))
 
     def take(self) -> tuple[Encoding, float] | None:
         """The encoding that is done and the seconds it took."""
@@ -83,7 +89,19 @@ class Beside:
 
     def close(self) -> None:
         """Wait for what is under way, and end the thread."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._ended = True
+        self._given.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (given := self._given.get()) is not None and not self._ended:
+            encoding, threads, future = given
+            try:
+                future.set_result(self._run(encoding, threads))
+            except BaseException as error:  # for whoever takes it
+                future.set_exception(error)
+            del given, encoding, future  # not held while nothing is to be done
+            self._ready()
 
     def _run(self, encoding: Encoding, threads: int) -> float:
         begin = self._clock()

@@ -11,6 +11,7 @@ gets the same answer, whatever the engine did before.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 ROWS = {"cpu": 16, "cuda": 128}
 """Rows of tokens that are decoded together, by device."""
+
+LAST_STEP = 30.0
+"""Seconds for the step under way when the process ends and nobody has closed the engine."""
 
 LISTENING = {"cpu": 4, "cuda": 32}
 """Windows that are made ready for the encoder ahead of it; later ones may be more urgent."""
@@ -109,6 +113,7 @@ class LocalEngine:
         self._record = Record(objective)
         self._thread = threading.Thread(target=self._run, name="aii-engine", daemon=True)
         self._thread.start()
+        atexit.register(self._at_exit)
 
     # -- from other threads -------------------------------------------------------------------
 
@@ -156,19 +161,32 @@ class LocalEngine:
             }
 
     def close(self, timeout: float = 0.0) -> bool:
-        """Finish what waits within ``timeout`` seconds, fail the rest; whether all is at rest."""
+        """Finish what waits within ``timeout`` seconds, fail the rest; whether all is at rest.
+
+        A callback may call it, too; the engine is not at rest then, as the callback runs on it.
+        """
+        atexit.unregister(self._at_exit)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(timeout)
+        self._join(timeout)
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
             left = self._batcher.clear()
         for job in left:
             _settle(job.future, error=EngineClosedError("the engine was shut down"))
-        self._thread.join(min(timeout, 0.2))
+        self._join(min(timeout, 0.2))
         return not self._thread.is_alive()
+
+    def _join(self, timeout: float) -> None:
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _at_exit(self) -> None:
+        """A thread that is still within PyTorch when the interpreter ends would abort it."""
+        self.close()
+        self._join(LAST_STEP)
 
     # -- the engine's thread ------------------------------------------------------------------
 

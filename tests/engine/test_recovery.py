@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import random
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -205,3 +207,49 @@ def test_two_engines_on_one_model(model, alone) -> None:
     for which, future in futures:
         assert future.result(WAIT).tokens == alone[which]["tokens"]
     assert all(engine.close(WAIT) for engine in engines)
+
+
+def test_a_callback_may_close_the_engine(model) -> None:
+    engine = LocalEngine(model, threads=2, options=DEFAULTS)
+    rest, told = [], threading.Event()
+
+    def close(future) -> None:
+        rest.append(engine.close(WAIT))
+        told.set()
+
+    first = engine.submit(request(0, "first"))
+    first.add_done_callback(close)
+    others = [engine.submit(request(n, "others", sample_len=400)) for n in range(1, 4)]
+    assert told.wait(WAIT)
+    assert engine.close(WAIT)
+    assert rest in ([False], [True])  # True: it was answered before the callback was there
+    assert first.done()
+    assert all(future.done() for future in others)
+
+
+LEAVES = """
+import numpy as np
+import torch
+from aii.engine.local import LocalEngine
+from aii.model import ModelDimensions, Whisper
+from aii.types import DecodeRequest
+
+torch.set_num_threads(1)
+model = Whisper(ModelDimensions(80, 1500, 8, 1, 1, 51865, 448, 8, 1, 1)).eval()
+options = {"sample_len": 400, "temperatures": (0.0,), "audio_context": "auto"}
+engine = LocalEngine(model, threads=2, options=options)
+sound = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+first = DecodeRequest(0, "other", sound, language="en", options={"sample_len": 1})
+futures = [engine.submit(DecodeRequest(n, "c", sound, language="en")) for n in range(1, 20)]
+engine.submit(first).result(60)
+print("left in the middle of", sum(not future.done() for future in futures))
+"""
+
+
+def test_a_process_that_ends_without_closing_ends_well() -> None:
+    """Its thread would be ended within PyTorch, which aborts the process."""
+    found = subprocess.run(
+        [sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith("left in the middle of")
