@@ -65,8 +65,10 @@ class Task:
         self.n_ctx = model.dims.n_text_ctx
         self.group = options.beam_size or options.best_of or 1
         self.sample_len = options.sample_len or self.n_ctx // 2
-        room = max(self.n_ctx // 2 - self.sample_len, 0)
-        self._prefix = self.encode(options.prefix or [])[-room:]  # no room known: all of it
+        # The end of it, as much as half the context leaves beside the text; all of it where nothing
+        # is left, and where more is asked for than there is, less by that: openai-whisper's count.
+        room = self.n_ctx // 2 - self.sample_len
+        self._prefix = self.encode(options.prefix or [])[-room:]
         self.initial = self._initial_tokens()
         if len(self.initial) > self.n_ctx:
             raise InputError(

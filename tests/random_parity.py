@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import json
 import math
 import random
@@ -178,6 +179,8 @@ class Parity:
                 found["best_of"] = chance.choice([1, 2, 4])
         if chance.random() < 0.1 and self.dims["n_text_ctx"] < 448:
             found.pop("sample_len", None)
+        if chance.random() < 0.1 and self.dims["n_text_ctx"] < 448:
+            found["sample_len"] = self.dims["n_text_ctx"] // 2 + 4
         found["prompt"], found["prefix"] = self._tokens(), self._tokens()
         return found
 
@@ -204,7 +207,7 @@ class Parity:
         found |= {name: maybe[name] for name in maybe if chance.random() < 0.6}
         found.setdefault("temperature", (0.0, 0.7))
         found.setdefault("sample_len", 20)
-        found["verbose"] = None
+        found["verbose"] = chance.choice([None, None, True, False])
         return found
 
     def _clips(self, seconds: float) -> str | list[float]:
@@ -238,7 +241,9 @@ class Parity:
             more = self.transcribe_options(len(audio))
             yield (
                 f"transcribe {len(audio)} {more}",
-                lambda package, model: package.transcribe(model, audio, **copy.deepcopy(more)),
+                lambda package, model: _said(
+                    lambda: package.transcribe(model, audio, **copy.deepcopy(more))
+                ),
             )
 
     def ask(self, package: Any, model: Any, question: Callable[[Any, Any], Any]) -> Any:
@@ -287,6 +292,14 @@ def _rows(results: Any) -> list[dict[str, Any]]:
         "language_probs"
     )
     return [{name: getattr(result, name) for name in names.split()} for result in results]
+
+
+def _said(transcribe: Callable[[], dict[str, Any]]) -> list[Any]:
+    """A result, and what was printed meanwhile; progress bars, on standard error, are another's."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+        result = transcribe()
+    return [result, {"printed": printed.getvalue()}]
 
 
 def _odds(found: Any) -> list[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
 import whisper
 
-from aii.decoding import DecodingOptions, decode, detect_language
+from aii.decoding import DecodingOptions, DecodingTask, decode, detect_language
 
 CASES = {
     "greedy": dict(),
@@ -58,6 +59,21 @@ def test_same_tokens(pair, case: str) -> None:
     for one, other in zip(expected, found, strict=True):
         _same(one, other)
         assert len(other.tokens) > 0
+
+
+@pytest.mark.parametrize("pair", ["multilingual", "english"], indirect=True)
+def test_same_first_tokens(pair) -> None:
+    """How prompt and prefix are cut to the room that there is."""
+    theirs, ours = pair
+    lengths = (None, 1, 60, 223, 224, 225, 300, 448)
+    prefixes = (None, "so", list(range(1000, 1100)), [7], "nine " * 60)
+    prompts = (None, "", " before ", [5], list(range(2000, 2400)))
+    for sample_len, prefix, prompt in product(lengths, prefixes, prompts):
+        options = dict(sample_len=sample_len, prefix=prefix, prompt=prompt, language="en")
+        expected = whisper.decoding.DecodingTask(theirs, whisper.DecodingOptions(**options))
+        found = DecodingTask(ours, DecodingOptions(**options))
+        for name in ("initial_tokens", "sot_index", "sample_begin", "sample_len"):
+            assert getattr(found, name) == getattr(expected, name), options
 
 
 def test_full_length_window(pair) -> None:

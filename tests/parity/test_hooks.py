@@ -161,6 +161,21 @@ def test_hooks_see_every_pass_of_a_decode(pair, case: str) -> None:
     assert decode(ours, mel, aii.DecodingOptions(**options))[0].tokens == tokens  # and without
 
 
+def test_hooks_see_a_recording(pair) -> None:
+    """Whole recordings go by the modules too, with and without word times, to the same result."""
+    _, ours = pair
+    audio = torch.randn(20 * 16_000, generator=torch.Generator().manual_seed(4)) * 0.1
+    options = _options(ours, temperature=0.0, word_timestamps=True)
+    expected = ours.transcribe(audio, **options)
+    found: list[Any] = []
+    attention = _attention_of(ours, lambda: found.append(ours.transcribe(audio, **options)))
+    assert [s["tokens"] for s in found[0]["segments"]] == [
+        s["tokens"] for s in expected["segments"]
+    ]
+    assert found[0]["text"] == expected["text"]
+    assert all(len(layer) > 1 and layer[0] is not None for layer in attention)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_task_of_parts_decodes_the_same(pair, case: str) -> None:
     theirs, ours = pair
