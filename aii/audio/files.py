@@ -7,16 +7,21 @@ wanted, goes through the ``ffmpeg`` program, so that the samples are those that 
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import shutil
 import struct
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from aii.audio.pcm import PcmFormat, float_to_slin, resample, slin_to_float
+from aii.audio.pcm import PcmFormat, float_to_slin
+from aii.audio.resampler import Resampler
 from aii.errors import AudioError
 from aii.types import SAMPLE_RATE
 
@@ -34,6 +39,9 @@ MAX_WAV_HEADER = 1 << 20
 """Bytes before a WAV file's samples; more is refused."""
 MAX_WAV_CHUNKS = 100
 """Chunks before a WAV file's samples; more is refused, since no program writes them."""
+
+PIECE = 1 << 16
+"""Sample frames that are decoded at once."""
 
 _RATES = range(1_000, 400_001)
 _EXTENSIBLE = 0xFFFE
@@ -173,6 +181,21 @@ def load_audio(
         AudioError: the file is missing or cannot be decoded, ffmpeg is needed and not installed, or
             the recording is out of bounds.
     """
+    samples = load_slin(file, sr, bounds=bounds).astype(np.float32)
+    samples /= 32768.0  # in place: an hour has 230 MB
+    return samples
+
+
+def load_slin(
+    file: str | os.PathLike[str], sr: int = SAMPLE_RATE, *, bounds: Bounds | None = None
+) -> np.ndarray:
+    """The same samples as (N,) int16, half as large.
+
+    Within bounds they lie in a file without a name and take no memory that others need: of what
+    strangers send there may be many hours at once.
+
+    Args, Raises: see :func:`load_audio`.
+    """
     samples = _load(file, sr, bounds)
     if bounds is not None and len(samples) > bounds.longest * sr:
         raise AudioError(f"the recording is longer than {bounds.longest:g} s; send it in parts")
@@ -188,28 +211,24 @@ def _load(file: str | os.PathLike[str], sr: int, bounds: Bounds | None) -> np.nd
         raw = RAW_FORMATS.get(path.suffix.lower())
         if raw is not None:
             with path.open("rb") as source:
-                return _at_rate(raw, source.read(-1 if bounds is None else bounds.bytes(raw)), sr)
+                return _at_rate(raw, source, None, sr, bounds)
         wav = _wav_format(path)
+        ready = isinstance(wav, WavFormat) and wav.pcm == PcmFormat("s16", sr)
+        if not ready and shutil.which("ffmpeg"):
+            return _ffmpeg(f"file:{path.absolute()}", name, sr, bounds)
+        if isinstance(wav, WavFormat):
+            with path.open("rb") as source:
+                source.seek(wav.data_offset)
+                return _at_rate(wav.pcm, source, wav.data_size, sr, bounds)
     except FileNotFoundError:
         raise AudioError(f"there is no file {name}; check the path") from None
     except OSError as error:
         raise AudioError(f"cannot read {name}: {error.strerror}") from None
-    ready = isinstance(wav, WavFormat) and wav.pcm == PcmFormat("s16", sr)
-    if not ready and shutil.which("ffmpeg"):
-        return _ffmpeg(f"file:{path.absolute()}", name, sr, bounds)
     if isinstance(wav, AudioError):
         raise AudioError(f"cannot decode {name} without ffmpeg: {wav}")
-    if wav is None:
-        raise AudioError(
-            f"cannot decode {name} without ffmpeg; install it, or give WAV or raw SLIN (.slin)"
-        )
-    with path.open("rb") as source:
-        source.seek(wav.data_offset)
-        size = -1 if wav.data_size is None else wav.data_size
-        if bounds is not None:
-            most = bounds.bytes(wav.pcm)
-            size = most if size < 0 else min(size, most)
-        return _at_rate(wav.pcm, source.read(size), sr)
+    raise AudioError(
+        f"cannot decode {name} without ffmpeg; install it, or give WAV or raw SLIN (.slin)"
+    )
 
 
 def _wav_format(path: Path) -> WavFormat | AudioError | None:
@@ -225,13 +244,36 @@ def _wav_format(path: Path) -> WavFormat | AudioError | None:
     return found or AudioError("damaged WAV header: the file ends before its samples")
 
 
-def _at_rate(pcm: PcmFormat, data: bytes, rate: int) -> np.ndarray:
-    """Decode ``data``, an incomplete last frame left out, at ``rate`` samples per second."""
-    samples = pcm.decode(data[: len(data) - len(data) % pcm.frame_bytes])
-    if pcm.rate != rate:
-        samples = resample(samples, pcm.rate, rate)
-    # Rounded to 16 bits as ffmpeg's output is.
-    return slin_to_float(float_to_slin(samples))
+def _at_rate(
+    pcm: PcmFormat, source: IO[bytes], size: int | None, rate: int, bounds: Bounds | None
+) -> np.ndarray:
+    """Decode ``size`` bytes (None: to the end), an incomplete last frame left out, at ``rate``."""
+    left = math.inf if size is None else size
+    if bounds is not None:
+        left = min(left, bounds.bytes(pcm))
+    resampler = None if pcm.rate == rate else Resampler(pcm.rate, rate)
+    with _store(bounds) as kept:
+        while data := source.read(int(min(left, PIECE * pcm.frame_bytes))):
+            left -= len(data)
+            samples = pcm.decode(data[: len(data) - len(data) % pcm.frame_bytes])
+            # Rounded to 16 bits as ffmpeg's output is.
+            kept.write(float_to_slin(resampler.feed(samples) if resampler else samples))
+        if resampler:
+            kept.write(float_to_slin(resampler.flush()))
+        return _samples(kept)
+
+
+def _store(bounds: Bounds | None) -> IO[bytes]:
+    """Where samples are kept: in memory, or in a file without a name; see :func:`load_slin`."""
+    return io.BytesIO() if bounds is None else tempfile.TemporaryFile(prefix="aii-")
+
+
+def _samples(kept: IO[bytes]) -> np.ndarray:
+    """(N,) int16 of what is kept; they last when it is closed."""
+    if isinstance(kept, io.BytesIO):
+        return np.frombuffer(kept.getvalue(), "<i2")
+    size = kept.seek(0, os.SEEK_END) // 2
+    return np.memmap(kept, "<i2", "r", shape=(size,)) if size else np.zeros(0, np.int16)
 
 
 def _ffmpeg(source: str, name: str, rate: int, bounds: Bounds | None = None) -> np.ndarray:
@@ -243,19 +285,21 @@ def _ffmpeg(source: str, name: str, rate: int, bounds: Bounds | None = None) -> 
     if bounds is not None:
         command += ["-t", f"{bounds.longest + 1:g}"]
     command += ["-f", "s16le", "-ac", "1", "-acodec", "pcm_s16le", "-ar", str(rate), "-"]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            check=False,
-            timeout=None if bounds is None else bounds.patience,
-        )
-    except FileNotFoundError:
-        raise AudioError(f"cannot decode {name} without ffmpeg; install it") from None
-    except subprocess.TimeoutExpired:
-        raise AudioError(f"cannot decode {name}: it takes too long") from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = lines[-1] if lines else f"ffmpeg ended with status {done.returncode}"
-        raise AudioError(f"cannot decode {name}: {reason.removeprefix(f'{source}: ')}")
-    return slin_to_float(done.stdout)
+    with _store(bounds) as kept:
+        try:
+            done = subprocess.run(
+                command,
+                stdout=subprocess.PIPE if bounds is None else kept,
+                stderr=subprocess.PIPE,
+                check=False,
+                timeout=None if bounds is None else bounds.patience,
+            )
+        except FileNotFoundError:
+            raise AudioError(f"cannot decode {name} without ffmpeg; install it") from None
+        except subprocess.TimeoutExpired:
+            raise AudioError(f"cannot decode {name}: it takes too long") from None
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            reason = lines[-1] if lines else f"ffmpeg ended with status {done.returncode}"
+            raise AudioError(f"cannot decode {name}: {reason.removeprefix(f'{source}: ')}")
+        return np.frombuffer(done.stdout, "<i2") if bounds is None else _samples(kept)

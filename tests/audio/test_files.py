@@ -6,6 +6,7 @@ import io
 import shutil
 import struct
 import subprocess
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aii.audio import files
-from aii.audio.files import MAX_WAV_HEADER, WavFormat, load_audio, parse_wav_header
+from aii.audio.files import (
+    MAX_WAV_HEADER,
+    Bounds,
+    WavFormat,
+    load_audio,
+    load_slin,
+    parse_wav_header,
+)
 from aii.audio.pcm import PcmFormat, alaw_to_float, slin_to_float, ulaw_to_float
 from aii.errors import AudioError
 
@@ -247,3 +255,59 @@ def test_without_ffmpeg_the_message_says_so(save, no_ffmpeg):
 
 def test_every_suffix_is_lower_case():
     assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in files.RAW_FORMATS)
+
+
+@pytest.mark.parametrize("encoding, rate, channels", [("s16", 16_000, 1), ("ulaw", 8_000, 1),
+                                                      ("s24", 44_100, 2)])  # fmt: skip
+@pytest.mark.parametrize("bounds", [None, Bounds(60.0)])
+def test_as_integers_and_within_bounds_it_is_the_same(
+    save, monkeypatch, encoding, rate, channels, bounds
+):
+    frame = channels * BITS[encoding] // 8
+    data = np.random.default_rng(4).bytes(3 * rate * frame)
+    path = save("a.wav", wav(data, encoding, rate, channels))
+    for tools in (None, "/nonexistent"):  # with ffmpeg, where it is, and without
+        if tools is not None:
+            monkeypatch.setenv("PATH", tools)
+        found = load_slin(path, bounds=bounds)
+        assert found.dtype == np.int16
+        assert len(found) == 3 * 16_000
+        np.testing.assert_array_equal(found / np.float32(32768.0), load_audio(path))
+
+
+@pytest.mark.parametrize("name, rate", [("a.wav", 16_000), ("a.ulaw", 8_000)])
+def test_a_long_recording_of_a_stranger_takes_no_memory(save, no_ffmpeg, name, rate):
+    """Two hours once took 2.8 GB while they were read."""
+    minutes = 4
+    wide = name == "a.wav"
+    data = np.random.default_rng(5).bytes(minutes * 60 * rate * (2 if wide else 1))
+    path = save(name, wav(data) if wide else data)
+    tracemalloc.start()
+    try:
+        found = load_slin(path, bounds=Bounds(7200.0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found) == minutes * 60 * 16_000
+    assert peak < found.nbytes
+    assert peak < 6_000_000
+
+
+@needs_ffmpeg
+def test_what_ffmpeg_gives_takes_no_memory_either(save):
+    data = np.random.default_rng(6).bytes(240 * 48_000 * 2)
+    path = save("a.wav", wav(data, rate=48_000))
+    tracemalloc.start()
+    try:
+        found = load_slin(path, bounds=Bounds(7200.0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 240 * 16_000
+    assert peak < 2_000_000
+
+
+def test_a_recording_beyond_the_bounds_is_refused(save, no_ffmpeg):
+    with pytest.raises(AudioError, match="longer than 2 s; send it in parts"):
+        load_slin(save("a.wav", wav(bytes(2 * 16_000 * 3))), bounds=Bounds(2.0))
+    assert len(load_slin(save("b.wav", wav(b"")), bounds=Bounds(2.0))) == 0

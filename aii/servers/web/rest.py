@@ -22,7 +22,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from aii.audio.files import RAW_FORMATS, Bounds, load_audio
+from aii.audio.files import RAW_FORMATS, Bounds, load_slin
 from aii.errors import AudioError, InputError, ServiceError
 from aii.languages import LANGUAGES
 from aii.servers.address import shown
@@ -234,11 +234,14 @@ def _check_language(web: Web, language: str | None) -> None:
 
 
 async def _read(web: Web, file: UploadFile) -> np.ndarray:
-    """The samples of what was uploaded."""
+    """The samples (N,) int16 of what was uploaded, which is then let go."""
     bounds = Bounds(web.config.max_recording)
     name = os.path.basename(file.filename or "recording")[:100]
     async with web.readers:
-        return await run_in_threadpool(_load, file, name, bounds)
+        try:
+            return await run_in_threadpool(_load, file, name, bounds)
+        finally:
+            await file.close()
 
 
 def _load(file: UploadFile, name: str, bounds: Bounds) -> np.ndarray:
@@ -251,7 +254,7 @@ def _load(file: UploadFile, name: str, bounds: Bounds) -> np.ndarray:
         if not copy.tell():
             raise AudioError(f"{name} is empty; send a recording")
         try:
-            return load_audio(copy.name, bounds=bounds)
+            return load_slin(copy.name, bounds=bounds)
         except AudioError as error:
             raise AudioError(str(error).replace(copy.name, name)) from None
 
