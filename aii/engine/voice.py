@@ -44,6 +44,7 @@ class VoiceThread:
         self._closed = False
         self._counts = {"steps": 0, "batches": 0, "failed": 0}
         self._seconds = 0.0
+        self._spoilt = 0  # batches in which one failed
         self._thread = threading.Thread(target=self._run, name="voice", daemon=True)
         self._thread.start()
 
@@ -100,7 +101,10 @@ class VoiceThread:
         try:
             answers: list[VoiceAnswer | None] = [*self._batcher.run(requests)]
         except Exception:
-            log.exception("voice activity of %d calls failed; now one by one", len(requests))
+            self._spoilt += 1
+            if _tells(self._spoilt):
+                line = "voice activity of %d calls failed (batch %d that did); now one by one"
+                log.exception(line, len(requests), self._spoilt)
             answers = [self._alone(request) for request in requests]
         self._counts["steps"] += sum(request.steps for request in requests)
         return answers
@@ -110,7 +114,10 @@ class VoiceThread:
             return self._batcher.one(request)
         except Exception as error:
             self._counts["failed"] += 1
-            log.error("%s: voice activity failed (%s): taken for speech", request.call_id, error)
+            if _tells(self._counts["failed"]):
+                log.error(
+                    "%s: voice activity failed (%s): taken for speech", request.call_id, error
+                )
             return None
 
     def _tell(
@@ -121,3 +128,11 @@ class VoiceThread:
                 done(answer)
             except Exception:  # what a call does with its answer is not the others' trouble
                 log.exception("%s: an answer of the voice detector was not taken", request.call_id)
+
+
+def _tells(count: int) -> bool:
+    """Whether something is said of the ``count``-th failure: the 1st, 2nd, 4th, 8th...
+
+    A detector that fails does so many times a second, for every call.
+    """
+    return count & (count - 1) == 0

@@ -110,6 +110,20 @@ def test_one_that_breaks_the_detector_fails_alone(caplog: pytest.LogCaptureFixtu
     assert "call 2: voice activity failed (too loud): taken for speech" in caplog.messages
 
 
+def test_a_detector_that_fails_all_the_time_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    voice, inbox = VoiceThread(Picky(), gather=0.0), Inbox(300)
+    with caplog.at_level(logging.ERROR):
+        for n in range(300):
+            voice.submit(asked(n, 0.9), inbox.take(n))
+        assert list(inbox.wait().values()) == [None] * 300
+    assert voice.close(PATIENCE)
+    assert voice.stats()["failed"] == 300
+    of_calls = [m for m in caplog.messages if "taken for speech" in m]
+    assert len(of_calls) == 9  # the 1st, 2nd, 4th to 256th
+
+
 def test_an_answer_that_is_not_taken_hurts_no_other_call(caplog: pytest.LogCaptureFixture) -> None:
     def broken(answer: VoiceAnswer | None) -> None:
         raise RuntimeError("mine")
