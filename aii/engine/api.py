@@ -32,8 +32,8 @@ class Engine(Protocol):
         """Queue ``request``; the earliest deadline goes first.
 
         The future ends with the hypothesis, with the error of this request alone, cancelled (by
-        ``cancel``), or with ``EngineClosedError``. Its callbacks run on a thread of the engine
-        and must not block.
+        ``cancel``), or with ``EngineClosedError``. Its callbacks run on a thread of the engine,
+        or of whoever cancels or closes, and must not block.
 
         Raises:
             EngineFullError: as many requests as allowed are waiting; try again later.

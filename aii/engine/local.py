@@ -26,15 +26,13 @@ from aii.audio_context import default_audio_context
 from aii.batch import Batch, Ticket
 from aii.engine.batcher import Batcher, Entry, Turns
 from aii.engine.beside import Beside
-from aii.engine.hearing import hear, hearing, rows_needed
+from aii.engine.hearing import hearing, rows_needed
 from aii.engine.record import Record
 from aii.errors import EngineClosedError, ServiceError
 from aii.fallback import default_temperatures
 from aii.mel_memory import MelMemory
 from aii.model import Whisper
 from aii.types import DecodeRequest, Hypothesis, Timing
-
-__all__ = ["LocalEngine", "hear"]
 
 log = logging.getLogger(__name__)
 

@@ -58,7 +58,6 @@ def alone(model):
     return [hear(model, ask, DEFAULTS) for ask in POOL]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "place",
     [
@@ -79,7 +78,7 @@ def alone(model):
     ids=lambda place: place if isinstance(place, str) else getattr(place, "__name__", place[1]),
 )
 def test_memory_that_runs_out_anywhere_spoils_no_answer(
-    model, alone, monkeypatch, caplog, place, threads
+    model, alone, monkeypatch, caplog, place
 ) -> None:
     """Some requests fail; the others are answered as if alone, and so are all that come after."""
     owner, name = (model.encoder, "forward") if place == "encoder" else place
@@ -92,7 +91,7 @@ def test_memory_that_runs_out_anywhere_spoils_no_answer(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return right(*args, **kwargs)
 
-    engine = LocalEngine(model, threads=threads, options=DEFAULTS)
+    engine = LocalEngine(model, threads=2, options=DEFAULTS)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL, "aii.engine.local"):
         patch.setattr(owner, name, scarce)
         futures = [engine.submit(replace(POOL[n % 5], call_id=f"c{n}")) for n in range(15)]
