@@ -33,6 +33,9 @@ RESERVE = 20
 
 _SMOOTHING = 7  # frames
 
+_DROPPING = ("attention", "repeat")
+"""Reasons to stop at a token that is not given."""
+
 _RISEN, _FALLEN = 0.5, 0.2
 """How much of its greatest attention a token pays to the first and to the last frame of its span.
 
@@ -46,7 +49,7 @@ class Aligned:
 
     Attributes:
         tokens: the new ones with log-probability and frame, without prefix and end.
-        stopped: "end", "attention", "rewind" or "limit", as in ``Hypothesis``.
+        stopped: "end", "attention", "rewind", "repeat" or "limit", as in ``Hypothesis``.
         language: code of the language decoded in.
         avg_logprob: mean log-probability of the new tokens, the end included where it came.
         no_speech_prob: probability that nobody speaks.
@@ -166,7 +169,8 @@ def aligned_steps(
         (odds,) = yield from language_steps(task.tokenizer, 1)
         languages = [max(odds, key=odds.__getitem__)]
     _prepend(task, static, context)
-    run = _Run(task, stop, Attended(frames), frames)
+    back = model.metadata.get("attention_back") if stop.repeats else None
+    run = _Run(task, stop, Attended(frames), frames, back)
     return (yield from run.steps(languages))
 
 
@@ -199,11 +203,19 @@ def whole_words(task: Task, tokens: list[int], room: int) -> list[int]:
 class _Run:
     """One update: the search, and for each row the frames and log-probabilities of its tokens."""
 
-    def __init__(self, task: Task, stop: AttentionStop, attended: Attended, frames: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        stop: AttentionStop,
+        attended: Attended,
+        frames: int,
+        back: int | None,
+    ) -> None:
         self._task = task
         self._stop = stop
         self._attended = attended
         self._frames = frames
+        self._back = back
         self._most = min(stop.max_tokens, task.n_ctx - len(task.initial))
         search = task.search()
         assert isinstance(search, RowSearch | BeamSearch)
@@ -283,12 +295,14 @@ class _Run:
         before = (best[-2].frame or 0) if len(best) > 1 else stop.last_frame
         if stop.rewind is not None and before - newest > stop.rewind:
             return "rewind"
+        if self._back is not None and before - newest > self._back:
+            return "repeat"
         if self._frames - newest <= stop.threshold:
             return "attention"
         return "limit" if len(best) >= self._most else None
 
     def _result(self, stopped: str, language: str, no_speech: float, passes: int) -> Aligned:
-        dropped = self._best()[-1] if stopped == "attention" else None
+        dropped = self._best()[-1] if stopped in _DROPPING else None
         tokens, logprob, stopped = self._choose(stopped)
         if stopped == "end":
             dropped = Token(self._task.tokenizer.eot)
@@ -311,13 +325,13 @@ class _Run:
         if isinstance(self._search, RowSearch):
             ((found,),) = self._search.candidates()
             tokens = self._trails[0]
-            if stopped != "attention":
+            if stopped not in _DROPPING:
                 return tokens, found.logprob, stopped
             return tokens[:-1], found.logprob - (tokens[-1].logprob or 0.0), stopped
         trails = {Candidate(t, self._search.finished[t]): self._ended[t] for t in self._ended}
         if stopped != "end" or not trails:
             best = self._best()
-            best = best[:-1] if stopped == "attention" else best
+            best = best[:-1] if stopped in _DROPPING else best
             total = sum(token.logprob or 0.0 for token in best)
             trails[Candidate(tuple(token.id for token in best), total)] = best
         chosen = best_candidate(list(trails), self._task.options.length_penalty)

@@ -381,6 +381,11 @@ def _metadata(source: _Source) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: note 'fallback' is {fallback!r:.40}; it must be true or false"
         )
+    back = notes.get("attention_back")
+    if back is not None and (type(back) is not int or back < 1):
+        raise CheckpointError(
+            f"{path}: note 'attention_back' is {back!r:.40}; it must be a number of frames"
+        )
     return dict(notes)
 
 

@@ -102,12 +102,16 @@ class AttentionStop:
         rewind: new tokens are thrown away when one attends more than this before ``last_frame``;
             None never does (the last chunk of a call).
         max_tokens: new tokens at most.
+        repeats: end where a token attends further before the one before it than the model's
+            notes (``attention_back``) say is possible in text that does not repeat itself;
+            models without that note have no such place.
     """
 
     threshold: int = 25
     last_frame: int = 0
     rewind: int | None = 200
     max_tokens: int = 200
+    repeats: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,10 +185,11 @@ class Hypothesis:
         passes: forward passes of the decoder that it took.
         temperature: the sampling temperature of the accepted attempt.
         stopped: why decoding ended: "end" (the model said so), "attention" (``AttentionStop``),
-            "rewind" (likewise, the new tokens were thrown away) or "limit" (too many tokens).
+            "rewind" (likewise, the new tokens were thrown away), "repeat" (likewise, the text began
+            to say again what was said) or "limit" (too many tokens).
         dropped: the token that decoding ended at and that is not among ``tokens``: with "attention"
-            the one that came from too near to the end, with "end" the end-of-text token; None else,
-            and where no ``AttentionStop`` was asked for.
+            the one that came from too near to the end, with "repeat" the one that went back, with
+            "end" the end-of-text token; None else, and where no ``AttentionStop`` was asked for.
         removed: what guards took away, a line each.
         timing: where the time went.
     """

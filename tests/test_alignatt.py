@@ -212,6 +212,27 @@ def test_going_back_too_far_throws_the_update_away(tiny_model, monkeypatch) -> N
     assert len(run([1474, 1474, 1475], last_frame=0).tokens) == 2
 
 
+def test_text_ends_where_it_begins_to_say_something_again(tiny_model, monkeypatch) -> None:
+    with torch.no_grad():
+        features = tiny_model.encoder(torch.randn(1, 80, 3000))
+
+    def run(frames, back=17, **fields) -> Aligned:
+        Scripted(monkeypatch, frames)
+        monkeypatch.setattr(tiny_model, "metadata", {"attention_back": back} if back else {})
+        stop = AttentionStop(**{"repeats": True, "max_tokens": 4, **fields})
+        return heard(tiny_model, features, stop, frames=1500)
+
+    found = run([900, 950, 932, 980])
+    assert (found.stopped, [token.frame for token in found.tokens]) == ("repeat", [900, 950])
+    assert found.dropped is not None
+    assert found.dropped.frame == 932
+    assert run([900, 950, 933, 980]).stopped == "limit"
+    assert run([900, 950, 932, 980], repeats=False).stopped == "limit"
+    assert run([900, 950, 932, 980], back=None).stopped == "limit"
+    assert run([780], last_frame=800).tokens == ()
+    assert run([780], last_frame=800).stopped == "repeat"
+
+
 def test_no_finished_hypothesis_loses_a_token(embedded_model, call) -> None:
     """Where the best beam has ended, what it says stays whole however near the end it looks."""
     features, frames = call[-1]

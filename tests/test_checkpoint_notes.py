@@ -42,6 +42,9 @@ def checkpoint() -> dict[str, Any]:
         ({"audio_context": -1.0}, "note 'audio_context' is -1.0"),
         ({"audio_context": None}, "note 'audio_context' is None"),
         ({"fallback": 0}, "note 'fallback' is 0; it must be true or false"),
+        ({"attention_back": "17"}, "note 'attention_back' is '17'; it must be a number of frames"),
+        ({"attention_back": True}, "note 'attention_back' is True"),
+        ({"attention_back": 0}, "note 'attention_back' is 0"),
     ],
 )
 def test_notes_that_make_no_sense(
@@ -57,7 +60,13 @@ def test_notes_that_make_no_sense(
 
 @pytest.mark.parametrize(
     "note",
-    [{"language": None}, {"audio_context": 7.5}, {"audio_context": "5"}, {"fallback": False}],
+    [
+        {"language": None},
+        {"audio_context": 7.5},
+        {"audio_context": "5"},
+        {"fallback": False},
+        {"attention_back": 17},
+    ],
 )
 def test_notes_that_make_sense(
     checkpoint: dict[str, Any], tmp_path: Path, note: dict[str, Any]

@@ -18,6 +18,10 @@ from training.dataset import IGNORED, Batches, Stage
 from training.train import decoder_depth, deepen, dimensions
 from training.vocabulary import FULL, Vocabulary
 
+ATTENTION_BACK = 17
+"""Frames: in 275 held-out utterances that were heard right no token attends more than 15 before the
+one before it; in those that say something twice, 20 to 30."""
+
 DOMAIN = "telephone: connected digits and what callers say to menus, English"
 
 
@@ -64,6 +68,7 @@ def checkpoint(
         "language": "en",
         "audio_context": "auto",
         "fallback": False,
+        "attention_back": ATTENTION_BACK,
         "domain": DOMAIN,
         "version": version,
         "training_steps": int(state["step"]),

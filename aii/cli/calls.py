@@ -57,6 +57,7 @@ def call_settings(config: ServerConfig) -> CallSettings:
             compression=stands.compression if "compression" in config.guards else None,
             rate=stands.rate if "rate" in config.guards else None,
             loop="loop" in config.guards,
+            repeat="repeat" in config.guards,
         ),
         endpointing=None if config.vad == "none" else endpointing,
         vad_gate=config.vad_gate,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aii.config.options import number, one_of, option, optional_whole, truth, whole
 
-GUARDS = ("no-speech", "compression", "rate", "loop")
+GUARDS = ("no-speech", "compression", "rate", "loop", "repeat")
 """What can be listed in ``--guards``."""
 
 

@@ -50,6 +50,10 @@ LOOKED_AT = 40
 FRAME_TIME = STEP / SAMPLE_RATE
 """Seconds per frame of the encoder."""
 
+PATIENCE = 4
+"""Updates in a row that may end in a repetition without giving a word: behind them the model is
+let go on, as what it says is all that there is."""
+
 LONGEST_WORD = 25
 """Frames that a word is said to last at most when only one frame of each token is known."""
 
@@ -129,6 +133,7 @@ class AlignAttPolicy(UpdatePolicy):
         self._held: list[Word] = []  # what waited at the last update
         self._attended = 0  # position that the last final token attends to
         self._ended = 0.0  # end of the last final word
+        self._stuck = 0  # updates without a word that ended in a repetition
 
     # Asking.
 
@@ -141,6 +146,7 @@ class AlignAttPolicy(UpdatePolicy):
             last_frame=max(self._attended - update.start, 0) // STEP,
             rewind=None if update.last else settings.rewind,
             max_tokens=context.guards.cap(new),
+            repeats=context.guards.repeat and self._stuck < PATIENCE,
         )
         options: dict[str, object] = {
             "initial_prompt": context.prompt,
@@ -169,6 +175,11 @@ class AlignAttPolicy(UpdatePolicy):
         words = self._words(update, tokens, hypothesis)
         kept = len(words) if update.last else self._complete(words, tokens, hypothesis)
         final, held = words[:kept], words[kept:]
+        repeats = hypothesis.stopped == "repeat"
+        if repeats and hypothesis.dropped is not None:
+            again = self._context.vocabulary.text([hypothesis.dropped.id]).strip()
+            removed.append(f"repeat: {again}, heard before")
+        self._stuck = self._stuck + 1 if repeats and not final else 0
         looped = self._loop(final, removed)
         if looped is not None:
             final, held = final[:looped], []

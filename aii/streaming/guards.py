@@ -10,6 +10,8 @@ They look at one answer of the engine at a time and are pure.
     rate         no more tokens than anyone can speak in so many seconds
     loop         a word or a run of words over and over: cut after its first occurrence, and the
                  text so far is no longer given to the model, which would only copy it
+    repeat       ``alignatt`` only, with models whose notes say how far back the attention goes in
+                 good text: a token that looks further back says again what was said
 
 Where voice activity is watched, silence does not get as far as here (see ``voice.py``).
 """
@@ -44,6 +46,7 @@ class GuardSettings:
         times: times that a run of 2 to ``longest`` words makes one, ``words`` words in all.
         words: see ``times``.
         longest: words of the longest run looked for.
+        repeat: whether attention that goes back ends the text.
     """
 
     no_speech: float | None = 0.6
@@ -56,6 +59,7 @@ class GuardSettings:
     times: int = 3
     words: int = 12
     longest: int = 8
+    repeat: bool = True
 
     def options(self, seconds: float) -> Mapping[str, object]:
         """What the engine must know of them to decode ``seconds`` of audio."""

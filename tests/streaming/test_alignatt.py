@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fake_engine import STEP, VOCABULARY, answer, floats, hear, make_session, speech, spoken
 
-from aii.streaming.alignatt import CONTEXT, FORCED, AlignAttSettings
+from aii.streaming.alignatt import CONTEXT, FORCED, PATIENCE, AlignAttSettings
 from aii.streaming.events import Final, Partial, Skipped
 from aii.streaming.guards import LIMIT, GuardSettings
 from aii.types import DecodeRequest, Hypothesis, Token
@@ -158,6 +158,44 @@ def test_a_rewind_throws_away_the_update_and_nothing_else():
     (partial,) = call.accept(reply(update(call), stopped="rewind"))
     assert (partial.type, partial.text) == ("partial", "")
     assert VOCABULARY.text(update(call).prefix) == " one"
+
+
+def test_text_that_says_something_again_is_cut_and_that_is_said():
+    call = session()
+    request = update(call)
+    assert request.stop.repeats
+    said = tokens(" four five", 10)
+    final, partial = call.accept(
+        reply(request, tokens=said, stopped="repeat", dropped=dropped(" four", 10))
+    )
+    assert (final.text, partial.text) == (" four", " five")  # the last word may be half of one
+    assert final.removed == ("repeat: four, heard before",)
+    call.finish("eof")
+    request = call.next_request(0.0)
+    assert request.stop.repeats
+    final, _ended = call.accept(
+        reply(request, tokens=said[1:], stopped="repeat", dropped=dropped(" four", 10))
+    )
+    assert final.text == " five"
+
+
+def test_a_model_that_only_repeats_itself_is_let_go_on_in_the_end():
+    call = session()
+    watched = []
+    for _ in range(7):
+        request = update(call)
+        watched.append(request.stop.repeats)
+        if request.stop.repeats:
+            call.accept(reply(request, stopped="repeat", dropped=dropped(" four", 10)))
+        else:
+            said = tokens(" four five", 10)
+            call.accept(reply(request, tokens=said, stopped="end", dropped=Token(EOT)))
+    assert watched == [True] * PATIENCE + [False] + [True] * (6 - PATIENCE)
+
+
+def test_the_guard_against_repetition_can_be_switched_off():
+    call = session(guards=GuardSettings(repeat=False))
+    assert not update(call).stop.repeats
 
 
 def test_times_never_go_back_however_the_model_attends():
