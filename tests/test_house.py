@@ -1,4 +1,4 @@
-"""The rules of the house: sizes, the way of imports, and a README that tells the truth."""
+"""The rules of the house: sizes, the way of imports, and documents that tell the truth."""
 
 from __future__ import annotations
 
@@ -95,10 +95,9 @@ def test_the_server_script_only_starts_the_command() -> None:
     assert imported <= {"__future__", "aii.cli.serve"}
 
 
-def tree_in_readme() -> list[Path]:
-    """The paths that README.md's tree names; a folder stands at its name, files are indented."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    block = text.split("## The tree", 1)[1].split("```")[1]
+def named_in_the_tree() -> list[Path]:
+    """The paths that the tree names; a folder stands at its name, files are indented."""
+    block = (ROOT / "docs/tree.md").read_text("utf-8").split("```")[1]
     paths: list[Path] = []
     folders: list[str] = []
     for line in block.splitlines()[1:]:
@@ -111,31 +110,51 @@ def tree_in_readme() -> list[Path]:
     return paths
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    named = tree_in_readme()
+def test_the_tree_in_the_documents_is_the_tree() -> None:
+    named = named_in_the_tree()
     assert len(named) == len(set(named))
     missing = [str(path) for path in named if not (ROOT / path).exists()]
-    assert missing == [], "named in README.md, but not there"
+    assert missing == [], "named in docs/tree.md, but not there"
     wanted = {p for p in python_files() if p.parts[0] in ("aii", "scripts")}
     wanted -= {p for p in wanted if p.name == "__init__.py" and p.parent != Path("aii/cli")}
     unnamed = sorted(str(path) for path in wanted - set(named))
-    assert unnamed == [], "there, but not named in README.md"
+    assert unnamed == [], "there, but not named in docs/tree.md"
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents_name_files_that_exist(document: str) -> None:
     text = (ROOT / document).read_text("utf-8")
     named = re.findall(r"`((?:aii|assets|tests|scripts|training|\.ci)/[\w./-]*)`", text)
-    named += re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
+    folder = (ROOT / document).parent
+    linked = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert [name for name in linked if not (folder / name).exists()] == []
+    headings = [
+        re.sub(r"[^\w -]", "", line.lower()).strip() for line in re.findall(r"(?m)^#+ (.+)$", text)
+    ]
+    anchors = set(re.findall(r"\]\(#([^)]+)\)", text))
+    assert anchors <= {heading.replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    linked = set(re.findall(r"\]\(([^)#]+)\)", text))
+    assert {name for name in DOCUMENTS if name.startswith("docs/")} <= linked
+    first_screen = text.splitlines()[:22]
+    assert any(line.startswith("make demo") for line in first_screen)
+    assert any(line.startswith("nc -N 127.0.0.1 8300 <") for line in first_screen)
 
 
 def test_flags_in_the_readme_exist() -> None:
-    """Each ``--flag`` that README.md names is a flag of one of our commands."""
+    """Each ``--flag`` that the documents name is a flag of one of our commands."""
     known = {"--help", "--version", "--extra-index-url"}
     for parser in subparsers(build_parser()):
         known |= {flag for action in parser._actions for flag in action.option_strings}
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = "".join((ROOT / name).read_text("utf-8") for name in ["README.md", *DOCUMENTS[3:]])
     assert {
         flag for flag in re.findall(r"(?<![\w-])--[a-z][\w-]+", text) if flag not in known
     } == set()
