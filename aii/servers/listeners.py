@@ -119,6 +119,8 @@ class Listeners:
                 refusals=self._refusals,
             )
             self._tcp.append(("TLS listening on" if tcp_context else "listening on", server))
+            if web is not None and tcp_context is None:
+                web.tcp_port = server.address[1]
         self._bell = Bell()  # last: a port that is taken must leave nothing open
 
     def lines(self) -> list[str]:

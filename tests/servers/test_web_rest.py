@@ -6,6 +6,8 @@ import contextlib
 import http.client
 import io
 import json
+import shutil
+import subprocess
 import threading
 import warnings
 import wave
@@ -274,3 +276,37 @@ def test_only_so_many_recordings_are_in_work_at_once():
         assert found[0].text.split() == spoken(SPOKEN).split()
         assert ask(client).text == found[0].text
         assert refused(rig)["recordings"] == 1
+
+
+LOSSY = {
+    "mp3": [],
+    "mp4": ["-c:a", "aac"],
+    "mpeg": ["-f", "mp3"],
+    "mpga": ["-f", "mp3"],
+    "m4a": [],
+    "ogg": [],
+    "opus": ["-c:a", "libopus"],
+    "webm": ["-c:a", "libopus"],
+}
+"""The kinds of files that OpenAI's reference names, and what ffmpeg is told to write them."""
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+def test_every_kind_of_file_that_openai_takes(tmp_path):
+    """The sound that reaches the engine is the one that was sent, whatever its file is."""
+    tone = np.sin(2 * np.pi * 440 * np.arange(3 * 16_000) / 16_000)
+    source = tmp_path / "tone.wav"
+    source.write_bytes(wav(tone * 12_000))
+    with WebRig() as rig, client_of(rig) as client:
+        for kind, told in {**LOSSY, "flac": [], "wav": []}.items():
+            path = tmp_path / f"sent.{kind}"
+            command = ["ffmpeg", "-loglevel", "error", "-y", "-i", str(source), *told, str(path)]
+            subprocess.run(command, check=True, timeout=WAIT)
+            with path.open("rb") as file:
+                found = client.audio.transcriptions.create(model="whisper-1", file=file)
+            assert found.usage.seconds in (3, 4), kind  # some codecs pad
+            heard = rig.engine.requests[-1].audio
+            strength = np.abs(np.fft.rfft(heard))
+            peak = np.argmax(strength) * 16_000 / len(heard)
+            assert peak == pytest.approx(440, abs=1), kind
+            assert np.sqrt(np.mean(heard**2)) == pytest.approx(0.26, abs=0.03), kind

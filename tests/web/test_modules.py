@@ -132,3 +132,62 @@ def test_every_icon_and_element_that_is_named_is_in_the_page() -> None:
     named |= set(re.findall(r'(?:href="#|aria-controls="|aria-labelledby=")([\w-]+)"', page))
     assert named - there - {"calls", "detail-title"} == set()
     assert len(named) > 30
+
+
+def colours(start: str) -> dict[str, str]:
+    """The colours by name in a rule of base.css."""
+    css = (FOLDER / "base.css").read_text("utf-8")
+    rule = css[css.index(start) :].partition("}")[0]
+    return dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})", rule))
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2.2 defines it, of two colours as #rrggbb."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        )
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+TEXTS = {
+    "ink": "surface ground sunken raised mark accent-soft",
+    "ink-2": "surface ground sunken raised",
+    "ink-3": "surface ground sunken raised accent-soft bad-soft",
+    "accent": "surface ground accent-soft sunken",
+    "accent-ink": "accent",
+    "standard": "surface",
+    "optimized": "surface",
+    "leg-0": "surface",
+    "leg-1": "surface",
+    "live": "surface",
+    "bad": "surface bad-soft",
+    "warn": "surface",
+    "surface": "bad",
+    "ground": "ink",
+}
+"""Colours of text, and those that they stand on."""
+
+SHAPES = {"line-strong": "surface ground", "accent": "ground sunken", "live": "sunken surface"}
+"""The same of borders of controls and signs."""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_have_contrast_enough(theme: str) -> None:
+    """WCAG 2.2 AA: 4.5 for text, 3 for what else must be seen."""
+    assert contrast("#000000", "#ffffff") == pytest.approx(21.0)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+    known = colours(":root {")
+    if theme == "dark":
+        known |= colours(':root[data-theme="dark"]')
+        assert known == colours(":root {") | colours(':root:not([data-theme="light"])')
+    for wanted, pairs in ((4.5, TEXTS), (3.0, SHAPES)):
+        for name, grounds in pairs.items():
+            for ground in grounds.split():
+                found = contrast(known[name], known[ground])
+                assert found >= wanted, f"{name} on {ground}: {found:.2f}"

@@ -46,6 +46,7 @@ class Web:
         refused: told of each client that is refused or cut: a word for the metrics, and, where the
             log is to have it, the client and a line.
         stopping: no further sessions are taken.
+        tcp_port: where calls come by plain TCP, None where they do not.
         client_ids: those of ``/ws/transcription`` that are in use.
         readers: a place for each recording that is being read.
         calling: the WebSockets with a call.
@@ -63,6 +64,7 @@ class Web:
             self.metrics = Metrics()
         self.refused = Refusals(self._count_refusal)
         self.stopping = False
+        self.tcp_port: int | None = None
         self.client_ids: set[str] = set()
         self.readers = asyncio.Semaphore(READING_AT_ONCE)
         self._services: Services | None = None

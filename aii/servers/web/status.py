@@ -41,7 +41,7 @@ async def live() -> dict[str, str]:
 @router.get("/load")
 async def load(request: Request) -> dict[str, Any]:
     """How busy the server is: model, latencies of the last windows (seconds), queue, calls, memory
-    (bytes), share of all cores, uptime."""
+    (bytes), share of all cores, uptime; ``tcp`` is the port for plain calls, where there is one."""
     web = web_of(request)
     loaded = web.models.current
     return {
@@ -53,6 +53,7 @@ async def load(request: Request) -> dict[str, Any]:
         "full": bool(web.services.no_room()),
         "calls": web.board.open,
         "max_calls": web.config.max_calls + web.config.max_sessions,
+        "tcp": web.tcp_port,
         "version": request.app.version,
     }
 

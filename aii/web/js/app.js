@@ -2,9 +2,10 @@
 
 import { getJson } from "./api.js";
 import { conversations, emptyState, openCalls, reduce } from "./calls.js";
-import { byId, el, icon, onNextFrame, setText } from "./dom.js";
+import { byId, el, onNextFrame, setText } from "./dom.js";
 import { follow } from "./feed.js";
 import { ListView } from "./view-list.js";
+import { blank, nothingYet } from "./view-empty.js";
 import { MachineView } from "./view-machine.js";
 import { MicrophoneView } from "./view-microphone.js";
 import { TokenView } from "./view-token.js";
@@ -16,6 +17,8 @@ let byHand = false; // it was chosen by the user, so it stays
 let known = false; // the server's list has come
 let live = false; // and is kept up to date
 let lostAt = 0; // when the next attempt to connect is due
+let lostWhy = ""; // what the server said when it closed
+let missing = null; // name of a call in the address that the server does not know
 let ticking = 0; // the timer that counts down to it
 
 const narrow = matchMedia("(max-width: 860px)");
@@ -44,6 +47,7 @@ const tokens = new TokenView({
 const machine = new MachineView({
   onLoad: (load) => {
     microphone.objective = load.objective ? load.objective * 1000 : null;
+    draw();
   },
   onError: (error) => error.denied && tokens.ask(),
 });
@@ -61,33 +65,49 @@ const feed = follow({
 
 const draw = onNextFrame(() => {
   const all = conversations(state);
-  if (!byHand || !all.some((conv) => conv.name === chosen)) {
-    byHand = byHand && !known;
-    if (!byHand && !narrow.matches) chosen = all[0]?.name ?? null;
-  }
+  if (byHand && known && missing !== chosen && !all.some((conv) => conv.name === chosen)) find(chosen);
+  if (!byHand && !narrow.matches) chosen = all[0]?.name ?? null;
   const shown = all.find((conv) => conv.name === chosen) ?? null;
-  list.update(state, shown?.name ?? null, known);
+  list.update(state, shown?.name ?? null, known, live);
   machine.listed(known && live ? openCalls(state) : null);
-  transcript.update(shown, list.terms);
-  if (!shown) byId("detail").replaceChildren(nothingYet());
-  byId("view-calls").classList.toggle("chosen", narrow.matches && (shown !== null || (known && all.length === 0)));
+  transcript.update(shown, list.terms, live);
+  if (!shown) showNothing();
+  byId("view-calls").classList.toggle("chosen", narrow.matches && (shown !== null || lost() || (known && all.length === 0)));
   document.body.classList.toggle("reading", narrow.matches && shown !== null && !byId("view-calls").hidden);
 });
 
-/** What stands beside an empty list. */
-function nothingYet() {
-  if (!known) return el("div", { class: "empty" }, icon("wave"), el("p", {}, "Waiting for the server."));
-  const command = "aii stream assets/sample_call.wav --call-id hello";
-  const copy = el("button", { class: "quiet" }, icon("copy"), el("span", { class: "unseen" }, "Copy the command"));
-  copy.addEventListener("click", () => navigator.clipboard?.writeText(command));
-  return el(
-    "div",
-    { class: "empty" },
-    icon("wave"),
-    el("h2", { id: "detail-title" }, "No calls yet"),
-    el("p", {}, "As soon as a PBX sends audio to this server, the call appears here with its words. To see one now, play the sample call:"),
-    el("div", { class: "command" }, el("code", {}, command), copy),
-  );
+/** Whether the address names a call that is not there. */
+function lost() {
+  return byHand && missing === chosen;
+}
+
+/** Ask the server for a call that its list does not have: it keeps more than it lists. */
+async function find(name) {
+  missing = name;
+  try {
+    const full = await getJson(`calls/${encodeURIComponent(name)}`);
+    for (const call of full.legs ?? [full]) state = reduce(state, { type: "known", call });
+  } catch {
+    // then it is said that it is not there
+  }
+  draw();
+}
+
+/** What stands where no call is shown. */
+function nothing() {
+  if (!known) return blank("", "Waiting for the server.");
+  if (lost()) {
+    const all = el("a", { class: "secondary", href: "#calls" }, "All calls");
+    return blank("This call is not here", `The server keeps the last calls only, and has none named ${chosen}.`, all);
+  }
+  return nothingYet({ tcp: machine.load?.tcp });
+}
+
+/** Say why no call is shown, unless it is said already. */
+function showNothing() {
+  const made = nothing();
+  const there = byId("detail").firstElementChild;
+  if (there?.textContent !== made.textContent) byId("detail").replaceChildren(made);
 }
 
 /** Ask for the finals that the server's list left out, of the call that is shown first. */
@@ -122,12 +142,15 @@ function connection({ state: now, seconds, message, attempt }) {
   setText(byId("link").querySelector("span"), words[now]);
   clearInterval(ticking);
   if (now === "denied") tokens.ask();
+  byId("machine").toggleAttribute("data-stale", now !== "live");
+  document.body.dataset.link = now;
   if (now === "lost") {
+    lostWhy = message ?? "";
     lostAt = Date.now() + seconds * 1000;
     banner();
     ticking = setInterval(banner, 1000);
   } else if (now === "denied") {
-    showBanner(message || "The server wants a token.", "Enter it", () => tokens.ask());
+    showBanner(message || "This server wants an access token.", "", "Enter it", () => tokens.ask());
   } else if (now === "live" || !attempt) {
     byId("banner").hidden = true;
   }
@@ -135,18 +158,22 @@ function connection({ state: now, seconds, message, attempt }) {
 
 function banner() {
   const left = Math.max(0, Math.round((lostAt - Date.now()) / 1000));
-  showBanner(`The connection to the server is lost. Trying again ${left ? `in ${left} s` : "now"}.`, "Try now", () => feed.retry());
+  const why = lostWhy ? `${lostWhy[0].toUpperCase()}${lostWhy.slice(1)}.` : "The connection to the server is lost.";
+  showBanner(why, `Trying again ${left ? `in ${left} s` : "now"}.`, "Try now", () => feed.retry());
 }
 
-function showBanner(text, action, run) {
+/** What is wrong, which is read out; how long it lasts, which changes every second and is not. */
+function showBanner(text, countdown, action, run) {
   const box = byId("banner");
-  if (box.hidden || !box.firstChild) {
-    box.replaceChildren(el("span"), el("button", { class: "secondary" }));
+  if (box.hidden) {
+    byId("banner-do").replaceChildren(el("button", { class: "secondary" }));
     box.hidden = false;
   }
-  setText(box.firstChild, text);
-  setText(box.lastChild, action);
-  box.lastChild.onclick = run;
+  setText(byId("banner-text"), text);
+  setText(byId("banner-time"), countdown);
+  const button = byId("banner-do").firstChild;
+  setText(button, action);
+  button.onclick = run;
 }
 
 /** The address says what is shown: #calls, #call=ID or #microphone. */
@@ -162,6 +189,7 @@ function route() {
   document.body.classList.toggle("fits", view === "calls");
   byHand = name === "call" && Boolean(value);
   chosen = byHand ? decodeURIComponent(value) : narrow.matches ? null : chosen;
+  missing = null;
   document.title = byHand ? `${chosen} – aii` : "aii – calls to text";
   draw();
 }

@@ -41,10 +41,11 @@ function newCall(message) {
   };
 }
 
-/** What a message of the server (a snapshot or one event of one call) makes of the state. */
+/** What a message of the server (a snapshot, a call that was asked for, or one event of one call) makes of the state. */
 export function reduce(state, message) {
   if (message.type === "snapshot") return snapshot(message.calls);
   if (message.type === "full") return message.calls.reduce(filled, state);
+  if (message.type === "known") return { calls: new Map([...state.calls, ...snapshot([message.call]).calls]) };
   if (typeof message.call_id !== "string") return state;
   const key = keyOf(message);
   const known = state.calls.get(key);

@@ -37,6 +37,11 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Whether two lists have the very same values. */
+export function sameParts(a, b) {
+  return a.length === b.length && a.every((part, i) => part === b[i]);
+}
+
 /** Parts of search.highlight as nodes, hits as <mark>. */
 export function marked(parts) {
   return parts.map(({ text, hit }) => (hit ? el("mark", {}, text) : text));

@@ -7,8 +7,8 @@ import { wait } from "./backoff.js";
  * Follow the server's events.
  *
  * Calls back with onMessage(message), and onState({ state, seconds }) where state is "connecting",
- * "live", "lost" (another attempt follows in so many seconds) or "denied" (a token is wanted; call
- * retry() once there is one).
+ * "live", "lost" (another attempt follows in so many seconds; message where the server said why) or
+ * "denied" (a token is wanted; call retry() once there is one).
  */
 export function follow({ onMessage, onState }) {
   let socket = null;
@@ -29,25 +29,26 @@ export function follow({ onMessage, onState }) {
       }
       onMessage(message);
     };
-    mine.onclose = () => {
-      if (socket === mine) closed();
+    mine.onclose = ({ reason }) => {
+      if (socket === mine) closed(reason);
     };
   }
 
   // A browser does not tell why a handshake failed, so ask in a way that does.
-  async function closed() {
+  async function closed(reason) {
     socket = null;
     try {
       await getJson("calls");
     } catch (error) {
       if (error.denied) {
-        onState({ state: "denied", message: error.message });
+        // What the server says to a wrong token is for programs.
+        onState({ state: "denied", message: error.status === 401 ? "" : error.message });
         return;
       }
     }
     const seconds = wait(attempt);
     attempt += 1;
-    onState({ state: "lost", seconds });
+    onState({ state: "lost", seconds, message: reason.split("; ")[0] });
     timer = setTimeout(connect, seconds * 1000);
   }
 

@@ -69,3 +69,30 @@ export function uptime(seconds) {
 export function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
+
+const ENDINGS = {
+  eof: "the caller's end closed",
+  hangup: "hung up",
+  "connection reset": "the connection broke off",
+  idle: "no more audio came",
+  done: "ended by its plan",
+  left: "the client left",
+  shutdown: "the server stopped",
+  "shutdown deadline": "the server stopped before all was decoded",
+  "slow reader": "the client did not read",
+  "session too long": "it lasted longer than is allowed",
+};
+
+/** Why a call has ended, in words. */
+export function ending(reason) {
+  return ENDINGS[reason] ?? `ended: ${reason}`;
+}
+
+/** The name of a language by its code, where the browser knows it. */
+export function languageName(code) {
+  try {
+    return new Intl.DisplayNames(["en"], { type: "language" }).of(code);
+  } catch {
+    return code;
+  }
+}

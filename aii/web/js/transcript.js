@@ -95,6 +95,7 @@ function heardRows(event, kind) {
     bitByBit: event.reason === "agreement",
     // Partials are replaced as a whole, so their place is what stays.
     id: kind === "final" ? `${event.seq}.${i}` : i,
+    last: i === segments.length - 1,
   }));
 }
 

@@ -1,7 +1,7 @@
 // The list of calls, with search.
 
 import { conversations, lastWords, textOf } from "./calls.js";
-import { byId, el, marked, onNextFrame, setText } from "./dom.js";
+import { byId, el, marked, onNextFrame, sameParts, setText } from "./dom.js";
 import { clock, count } from "./format.js";
 import { highlight, matches, terms } from "./search.js";
 
@@ -17,6 +17,7 @@ export class ListView {
     this.items = new Map(); // name -> list item: they stay, so that no click meets one that is gone
     this.chosen = null;
     this.loaded = false;
+    this.live = true;
     this.draw = onNextFrame(() => this.render());
     this.search.addEventListener("input", () => {
       onSearch(this.terms);
@@ -31,11 +32,13 @@ export class ListView {
     return terms(this.search.value);
   }
 
-  /** Show this state; chosen is the name of the call beside the list, loaded whether it is known. */
-  update(state, chosen, loaded) {
+  /** Show this state; chosen is the name of the call beside the list, loaded whether it is known,
+   * live whether it is kept up to date. */
+  update(state, chosen, loaded, live) {
     this.state = state;
     this.chosen = chosen;
     this.loaded = loaded;
+    this.live = live;
     this.draw();
   }
 
@@ -45,6 +48,8 @@ export class ListView {
     const wanted = this.terms;
     this.shown = all.filter((conv) => matches(wanted, searchable(conv)));
     this.place(this.shown.map((conv) => this.item(conv, wanted)));
+    // What a search finds is read out; that calls come and go is not.
+    byId("list-note").setAttribute("aria-live", wanted.length > 0 ? "polite" : "off");
     setText(byId("list-note"), this.note(all, wanted));
     const live = all.filter((conv) => conv.live).length;
     byId("live-count").hidden = live === 0;
@@ -70,7 +75,7 @@ export class ListView {
         : `${count(this.shown.length, "call")} of ${all.length}`;
     }
     if (all.length === 0) return this.loaded ? "No calls yet" : "";
-    return `${live} live, ${all.length - live} ended`;
+    return `${live} live${this.live ? "" : " when last seen"}, ${all.length - live} ended`;
   }
 
   item(conv, wanted) {
@@ -81,9 +86,13 @@ export class ListView {
     }
     const item = this.items.get(name);
     const button = item.firstChild;
+    button.setAttribute("aria-current", String(name === this.chosen));
+    // Of hundreds of calls few have changed since the last frame: reducers give those new values.
+    const now = [wanted.join(" "), ...conv.legs];
+    if (item.drawn && sameParts(now, item.drawn)) return item;
+    item.drawn = now;
     const words = snippet(conv, wanted);
     const dot = ["dot", conv.live && "live", conv.speaking && "speaking"].filter(Boolean).join(" ");
-    button.setAttribute("aria-current", String(name === this.chosen));
     button.replaceChildren(
       el("span", { class: dot }),
       el("span", { class: "name", title: name }, ...marked(highlight(name, wanted))),
@@ -97,6 +106,7 @@ export class ListView {
   }
 
   tick() {
+    if (!this.live) return; // who knows whether they go on
     for (const conv of this.shown) {
       if (!conv.live) continue;
       const time = this.button(conv.name)?.querySelector(".time");
@@ -105,7 +115,7 @@ export class ListView {
   }
 
   button(name) {
-    return [...this.list.querySelectorAll("button")].find((item) => item.dataset.name === name);
+    return this.items.get(name)?.firstChild;
   }
 
   fromSearch(event) {

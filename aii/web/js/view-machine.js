@@ -30,7 +30,7 @@ export class MachineView {
       this.onLoad(load);
     } catch (error) {
       denied = error.denied === true; // then ask() is called once there is a token
-      byId("machine").dataset.stale = "true";
+      byId("machine").toggleAttribute("data-stale", true);
       this.onError(error);
     }
     clearTimeout(this.timer); // somebody else may have asked meanwhile
@@ -51,7 +51,7 @@ export class MachineView {
   }
 
   show(load) {
-    delete byId("machine").dataset.stale;
+    byId("machine").toggleAttribute("data-stale", false);
     const { p50, p95 } = load.latency ?? {};
     const goal = load.objective ?? null;
     const late = goal !== null && p95 != null ? p95 / goal : 0;

@@ -1,7 +1,7 @@
 // The microphone on both endpoints at once, with the latencies side by side.
 
 import { Chart } from "./chart.js";
-import { byId, el, icon, onNextFrame, setText } from "./dom.js";
+import { byId, el, icon, onNextFrame, say, setText } from "./dom.js";
 import { Endpoint } from "./endpoint.js";
 import { clock, count, kilohertz, milliseconds } from "./format.js";
 import { add, emptySeries, summary, verdict } from "./latency.js";
@@ -133,6 +133,7 @@ export class MicrophoneView {
     await Promise.all(NAMES.map((name) => this.endpoints[name].end()));
     this.state = "idle";
     this.render();
+    say(byId("verdict").textContent);
   }
 
   level(rms) {
@@ -160,6 +161,8 @@ export class MicrophoneView {
     }
     byId("play").disabled = byId("device").disabled = state !== "idle";
     setText(byId("recorder-text"), this.status());
+    const counting = state === "running" || state === "ending";
+    setText(byId("recorder-time"), counting ? clock(this.seconds) : "");
     for (const name of NAMES) this.figures(name);
     this.chart.update({ ...this.series, objective: this.objective, now: this.seconds });
     setText(byId("verdict"), verdict(this.series.standard, this.series.optimized));
@@ -171,12 +174,12 @@ export class MicrophoneView {
       return this.seconds > 0 ? `${clock(this.seconds)} heard. Start again for new words.` : "Speak, and read along on both endpoints at once.";
     }
     if (this.state === "starting") return "Asking for the microphone";
-    return `${this.source.label}, ${kilohertz(this.source.rate)} to 16 kHz · ${clock(this.seconds)}`;
+    return `${this.source.label}, ${kilohertz(this.source.rate)} to 16 kHz`;
   }
 
   figures(name) {
     const { last, median, p95, total } = summary(this.series[name]);
-    setText(byId(name).querySelector(".latency"), last === null ? "–" : milliseconds(last));
+    setText(byId(name).querySelector(".latency b"), last === null ? "–" : milliseconds(last));
     if (total > 0) footer(name, `Median ${milliseconds(median)} · p95 ${milliseconds(p95)} · ${count(total, "update")}`);
     else said(name, this.texts[name], this.texts[name], this.state);
   }

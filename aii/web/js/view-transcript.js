@@ -1,8 +1,8 @@
 // One call: its words as they come, both legs side by side, their times, downloads.
 
-import { byId, download, el, icon, marked, onNextFrame, say } from "./dom.js";
+import { byId, download, el, icon, marked, onNextFrame, sameParts, say } from "./dom.js";
 import { FORMATS, fileName } from "./export.js";
-import { clock, span } from "./format.js";
+import { clock, ending, languageName, span } from "./format.js";
 import { highlight } from "./search.js";
 import { commonStart, rows } from "./transcript.js";
 import { WordCursor } from "./words.js";
@@ -23,8 +23,12 @@ export class TranscriptView {
     this.cursor = new WordCursor();
   }
 
-  /** Show this conversation (null: none is chosen), its words marked where the terms are. */
-  update(conv, terms) {
+  /** Show this conversation (null: none is chosen), its words marked where the terms are; live
+   * says whether it is kept up to date. */
+  update(conv, terms, live) {
+    const same = conv && this.conv && sameParts([terms.join(" "), live, ...conv.legs], [this.terms.join(" "), this.live, ...this.conv.legs]);
+    if (same && conv.name === this.conv.name) return; // another call's words have come
+    this.live = live;
     if (conv?.name !== this.conv?.name) this.build(conv);
     const before = this.conv;
     this.conv = conv;
@@ -55,6 +59,9 @@ export class TranscriptView {
     this.follow = el("button", { class: "secondary follow", hidden: true }, icon("down"), "Latest words");
     this.follow.addEventListener("click", () => this.toEnd());
     this.scroller.addEventListener("scroll", () => this.scrolled());
+    this.resized?.disconnect();
+    this.resized = new ResizeObserver(() => this.following && this.toEnd());
+    this.resized.observe(this.scroller);
     this.cursor.attach(this.scroller);
     const back = el("button", { class: "quiet back", on: { click: this.onBack } }, icon("back"), el("span", { class: "unseen" }, "Back to the list"));
     this.root.replaceChildren(
@@ -90,8 +97,9 @@ export class TranscriptView {
     const list = rows(conv);
     const two = conv.legs.length > 1;
     this.root.classList.toggle("two", two);
-    this.state.className = `state ${conv.live ? "live" : ""}`;
-    this.state.textContent = conv.live ? (conv.speaking ? "Speaking" : "Live") : "Ended";
+    const known = !conv.live || this.live;
+    this.state.className = `state ${conv.live && known ? "live" : ""}`;
+    this.state.textContent = conv.live ? (known ? (conv.speaking ? "Speaking" : "Live") : "Not connected") : "Ended";
     this.meta.textContent = metaLine(conv);
     this.legs.replaceChildren(...(two ? conv.legs.map((leg, i) => el("span", { class: `leg-${i}` }, leg.leg || leg.id)) : []));
     const final = list.some((row) => row.kind === "final");
@@ -120,7 +128,7 @@ export class TranscriptView {
   }
 
   row(row, two) {
-    const signature = JSON.stringify([row.text, row.start, row.end, row.words.length, this.terms, two]);
+    const signature = JSON.stringify([row.text, row.start, row.end, row.words.length, row.last, this.terms, two]);
     const known = this.drawn.get(row.key);
     if (known?.signature === signature) return known.node;
     const said = row.kind === "final" || row.kind === "partial";
@@ -129,7 +137,7 @@ export class TranscriptView {
     const line = el("p", {}, two && said && el("span", { class: "leg-name" }, row.leg));
     if (said) line.append(...this.words(row, same));
     else line.append(...marked(highlight(row.text, this.terms)));
-    if (row.kind === "partial") line.append(el("span", { class: "tag" }, "may still change"));
+    if (row.kind === "partial" && row.last) line.append(el("span", { class: "tag" }, "may still change"));
     const classes = ["row", said ? row.kind : `note ${row.kind}`, `leg-${Math.min(row.column, 1)}`];
     if (row.kind === "error" || row.lost) classes.push("bad");
     const node = el("div", { class: classes.join(" ") }, el("time", { title: span(row) }, clock(row.start)), line);
@@ -184,6 +192,6 @@ function metaLine(conv) {
   const from = [conv.caller, conv.callee].filter(Boolean).join(" → ");
   const started = conv.started === null ? "" : new Date(conv.started * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
   const why = conv.live ? "" : conv.reason;
-  const parts = [from, started, `${clock(conv.duration)} of audio`, conv.language && `language ${conv.language}`, why && `ended: ${why}`];
+  const parts = [from, started, `${clock(conv.duration)} of audio`, conv.language && languageName(conv.language), why && ending(why)];
   return parts.filter(Boolean).join(" · ");
 }

@@ -169,3 +169,12 @@ test("the line in the list is the last words, cut at a word", () => {
   assert.ok(line.startsWith("… word") && line.endsWith("word end"), line);
   assert.ok(line.length <= 32);
 });
+
+test("a call that was asked for by its id joins the others", () => {
+  const before = run({ type: "started", call_id: "new", seq: 1, time: 9 });
+  const asked = { call_id: "old", started: 1, ended: 5, reason: "eof", duration: 4, finals: [final("old", 2, 0, 4, " said")], earlier: 0 };
+  const state = reduce(before, { type: "known", call: asked });
+  assert.deepEqual(conversations(state).map((conv) => conv.name), ["new", "old"]);
+  assert.equal(textOf(call(state, "old")), " said");
+  assert.equal(before.calls.size, 1);
+});

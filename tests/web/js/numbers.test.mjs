@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { wait } from "../../../aii/web/js/backoff.js";
-import { axisTime, bytes, clock, exact, milliseconds, percent, span, uptime } from "../../../aii/web/js/format.js";
+import { axisTime, bytes, clock, ending, exact, languageName, milliseconds, percent, span, uptime } from "../../../aii/web/js/format.js";
 import { add, emptySeries, ENOUGH, MOST_POINTS, path, quantile, summary, ticks, verdict } from "../../../aii/web/js/latency.js";
 import { highlight, matches, terms } from "../../../aii/web/js/search.js";
 
@@ -90,4 +90,11 @@ test("hits are marked where they stand in the original", () => {
   assert.equal(marked("four one", "one four"), "[four] [one]");
   assert.equal(marked("😀 five", "five"), "😀 [five]");
   assert.equal(marked("", "x"), "");
+});
+
+test("languages and ends of calls in words", () => {
+  assert.equal(languageName("de"), "German");
+  assert.equal(languageName("?"), "?");
+  assert.equal(ending("connection reset"), "the connection broke off");
+  assert.equal(ending("something new"), "ended: something new");
 });
