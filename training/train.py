@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import aii.model
-from aii.attention import AttentionRecorder
 from aii.model import ModelDimensions, Whisper
 from training.dataset import IGNORED, Batch, Batches, Stage
+from training.losses import Gaze, cross_entropy
 from training.scoring import QuickCheck
 from training.vocabulary import FULL, Vocabulary
 
@@ -64,11 +64,8 @@ LONG = (
     (0.06, Stage(12.0, 4, full=True)),
 )
 """For weights that align already: windows of every length, at every place of the 30 s."""
-AROUND = 15
 FIRST_TIME = 50_364
 SPELLER_ALONE = 150
-TIME_WEIGHTS = (0.06, 0.24, 0.4, 0.24, 0.06)
-"""What a timestamp's target is spread over: the token itself and two steps of 20 ms each way."""
 
 
 def fast_attend(
@@ -80,51 +77,6 @@ def fast_attend(
         future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
         scores = scores.masked_fill(future, -math.inf)
     return scores.softmax(-1) @ v, scores if explicit else None
-
-
-class Gaze(AttentionRecorder):
-    """How far the decoder's alignment heads look from the word that comes next.
-
-    Guided attention (Tachibana, Uenoyama and Aihara, arXiv 1710.08969) with the words' places in
-    place of a diagonal. The first layer that tells the time by Whisper's custom, the upper half of
-    the decoder, is to look at all of the word alike: the weights then change over where one word
-    ends and the next begins. The layers above may look ``AROUND`` frames about it.
-    """
-
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self._first = layers // 2
-        self._scores: list[Tensor] = []
-
-    def wants(self, layer: int) -> bool:
-        """Whether the layer tells the time."""
-        return layer >= self._first
-
-    def record(self, layer: int, scores: Tensor) -> None:
-        """Take in scores (B, H, T, S), gradients and all."""
-        self._scores.append(scores)
-
-    def loss(self, places: Tensor) -> Tensor:
-        """Mean over heads and words whose ``places`` (B, T, 2) are known; 0 where none is."""
-        known = places[..., 1] > places[..., 0]
-        total = self._scores[0].new_zeros((), dtype=torch.float32)
-        if not bool(known.any()):
-            return total
-        heard = self._scores[0].shape[-1]
-        first, last = places[known].unbind(-1)
-        first, last = first.clamp(max=heard - 2), last.clamp(max=heard)  # the audio may be cut
-        frames = torch.arange(heard)
-        for number, scores in enumerate(self._scores):
-            weights = scores.transpose(1, 2)[known].float().log_softmax(-1)  # (N, H, S)
-            around = AROUND if number else 0
-            inside = (frames >= first[:, None] - around) & (frames < last[:, None] + around)
-            inside = inside[:, None]
-            if number:
-                total = total - weights.masked_fill(~inside, -math.inf).logsumexp(-1).mean()
-            else:
-                size = inside.sum(-1)
-                total = total - ((weights * inside).sum(-1) / size + size.log()).mean()
-        return total
 
 
 class Plan:
@@ -317,7 +269,7 @@ class Trainer:
         hidden = self.model.decoder.hidden(tokens, heard, recorder=gaze)
         wanted = targets != IGNORED
         logits = self.model.decoder.project(hidden[wanted]) + self.bias
-        entropy = self.entropy(logits, targets[wanted])
+        entropy = cross_entropy(logits, targets[wanted], self.times)
         blank = self.vocabulary.texts
         is_text = wanted & (targets < blank)
         if self.args.start and self.step < SPELLER_ALONE:  # the speller is new, the rest is not
@@ -334,20 +286,6 @@ class Trainer:
             zero_infinity=True,
         )
         return entropy, ctc / is_text.sum().clamp(min=1), gaze.loss(places)
-
-    def entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy, a timestamp's target spread over its neighbours (``TIME_WEIGHTS``).
-
-        ``logits`` (N, vocabulary), ``targets`` (N,).
-        """
-        logprobs = logits.float().log_softmax(-1)
-        loss = -logprobs.gather(1, targets[:, None])[:, 0]
-        first, last = self.times
-        near = (targets >= first + 2) & (targets <= last - 2)
-        steps = torch.arange(-2, 3)
-        around = logprobs[near].gather(1, targets[near][:, None] + steps)
-        loss[near] = -(around * torch.tensor(TIME_WEIGHTS)).sum(1)
-        return loss.mean()
 
     def update(self, batch: Batch) -> tuple[float, float, float]:
         """One step; gives the three losses."""
