@@ -104,6 +104,8 @@ def _serve(config: ServerConfig, handling: Signals, console: TextIO, web: bool) 
             )
             handling.hand_over(listeners.stop)
             _announce(config, parts, listeners)
+            if page is None and web and config.wants_web(True) is None:
+                log.info("no dashboard, for the extra web is not installed: pip install 'aii[web]'")
             listeners.serve()
             log.info("stopping: no further calls are taken")
             listeners.finish(config.shutdown_deadline)

@@ -59,12 +59,20 @@ def test_nothing_to_listen_on_is_told(capsys):
     assert "nothing would listen" in capsys.readouterr().err
 
 
-def test_without_the_extra_the_web_is_left_out_or_told(monkeypatch, capsys):
+def test_without_the_extra_the_web_is_left_out_or_told(monkeypatch, capsys, caplog):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "fastapi" else find(name)
     )
     assert listeners_module.make_web(ServerConfig(), by_default=True) is None
+    for by_default in (True, False):  # who did not ask for it is told how to have it
+        caplog.clear()
+        monkeypatch.setattr(command, "_announce", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        config = ServerConfig(port=0, threads=1)
+        assert command.serve(config, web_by_default=by_default) == 0
+        told = "no dashboard, for the extra web is not installed: pip install 'aii[web]'"
+        assert (told in caplog.messages) == by_default
+    capsys.readouterr()
     assert command.main(["--port", "0", "--web"]) == 2
     assert "pip install 'aii[web]'" in capsys.readouterr().err.splitlines()[-1]
 
