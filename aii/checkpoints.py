@@ -377,24 +377,20 @@ def _metadata(source: _Source) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: note 'audio_context' is {context!r:.40}; it must be 'full', 'auto' or seconds"
         ) from None
-    if not isinstance(fallback := notes.get("fallback", True), bool):
-        raise CheckpointError(
-            f"{path}: note 'fallback' is {fallback!r:.40}; it must be true or false"
-        )
-    back = notes.get("attention_back")
-    if back is not None and (type(back) is not int or back < 1):
-        raise CheckpointError(
-            f"{path}: note 'attention_back' is {back!r:.40}; it must be a number of frames"
-        )
+    if not isinstance(notes.get("fallback", True), bool):
+        wrong = f"'fallback' is {notes['fallback']!r:.40}; it must be true or false"
+        raise CheckpointError(f"{path}: note {wrong}")
+    back = notes.get("attention_back", 1)
+    if type(back) is not int or back < 1:
+        wrong = f"'attention_back' is {back!r:.40}; it must be a number of frames"
+        raise CheckpointError(f"{path}: note {wrong}")
     return dict(notes)
 
 
 def _refused(error: pickle.UnpicklingError) -> str:
     """The name that a hostile or foreign pickle wanted to have called."""
-    words = str(error).split()
-    if "GLOBAL" in words and words.index("GLOBAL") + 1 < len(words):
-        return "it calls for " + words[words.index("GLOBAL") + 1][:80]
-    return "its contents are not plain"
+    _, _, name = str(error).partition("GLOBAL ")
+    return f"it calls for {name.split()[0][:80]}" if name.split() else "its contents are not plain"
 
 
 def _first_line(error: BaseException) -> str:
