@@ -163,7 +163,6 @@ class LocalEngine:
 
         A callback may call it, too; the engine is not at rest then, as the callback runs on it.
         """
-        atexit.unregister(self._at_exit)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -208,6 +207,7 @@ class LocalEngine:
         self._start_anew(EngineClosedError("the engine was shut down"))
         if self._beside is not None:
             self._beside.close()
+        atexit.unregister(self._at_exit)  # the end of the process need not wait any more
 
     def _wake(self) -> None:
         with self._changed:

@@ -18,7 +18,7 @@ from aii.fallback import TEMPERATURES
 from aii.steps import Ask, Encode
 from aii.types import DecodeRequest
 
-WAIT = 60.0
+WAIT = 300.0
 SHORT = {"sample_len": 4, "temperatures": (0.0,), "audio_context": "auto"}
 
 

@@ -245,10 +245,15 @@ print("left in the middle of", sum(not future.done() for future in futures))
 """
 
 
-def test_a_process_that_ends_without_closing_ends_well() -> None:
-    """Its thread would be ended within PyTorch, which aborts the process."""
+@pytest.mark.parametrize("closing", ["", "engine.close()"])
+def test_a_process_that_ends_in_the_middle_of_a_step_ends_well(closing: str) -> None:
+    """The engine's thread would be ended within PyTorch, which aborts the process."""
     found = subprocess.run(
-        [sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", LEAVES + closing],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.startswith("left in the middle of")
