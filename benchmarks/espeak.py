@@ -83,6 +83,7 @@ class Espeak:
             self._library = ctypes.CDLL(LIBRARY)
         except OSError as error:
             raise OSError(f"{error}; run: apt install espeak-ng") from None
+        self._library.espeak_GetCurrentVoice.restype = c_void_p
         self.rate: int = self._library.espeak_Initialize(
             _SYNCHRONOUS, 0, None, _PHONEME_EVENTS | _DONT_EXIT
         )
@@ -129,7 +130,10 @@ class Espeak:
     def _by_language(self, voice: str) -> None:
         """The voice for a language, with the variant behind a plus sign, as the program chooses."""
         wanted = _Voice(languages=voice.encode())
-        if self._library.espeak_SetVoiceByProperties(ctypes.byref(wanted)) != 0:
+        failed = self._library.espeak_SetVoiceByProperties(ctypes.byref(wanted)) != 0
+        # For a language that it does not know it takes some other one.
+        chosen = ctypes.cast(self._library.espeak_GetCurrentVoice(), POINTER(_Voice)).contents
+        if failed or voice.partition("+")[0].encode() not in chosen.languages:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
 
 
