@@ -144,7 +144,7 @@ def test_words_of_a_call_cut_off_anywhere_are_those_of_a_file_cut_there(
 def test_a_long_call_carries_over_as_a_file_does(embedded_model, call):
     # Little talk in much true silence: in half a minute of talk a weak model would hear what the
     # mirrored edges of a window change in its spectrogram.
-    turn = np.concatenate([call[round(4.2 * S) : round(8.2 * S)], np.zeros(9 * S, np.float32)])
+    turn = np.concatenate([call[10 * S : round(13.5 * S)], np.zeros(9 * S, np.float32)])
     samples = slin_to_float(float_to_slin(np.tile(turn, 7)))
     expected = offline(embedded_model, samples)
     engine = LocalEngine(embedded_model, options=OPTIONS)
