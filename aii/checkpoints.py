@@ -377,9 +377,10 @@ def _metadata(source: _Source) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: note 'audio_context' is {context!r:.40}; it must be 'full', 'auto' or seconds"
         ) from None
-    if not isinstance(notes.get("fallback", True), bool):
-        wrong = f"'fallback' is {notes['fallback']!r:.40}; it must be true or false"
-        raise CheckpointError(f"{path}: note {wrong}")
+    for name in ("fallback", "condition_on_previous_text"):
+        if not isinstance(notes.get(name, True), bool):
+            wrong = f"{name!r} is {notes[name]!r:.40}; it must be true or false"
+            raise CheckpointError(f"{path}: note {wrong}")
     back = notes.get("attention_back", 1)
     if type(back) is not int or back < 1:
         wrong = f"'attention_back' is {back!r:.40}; it must be a number of frames"

@@ -42,6 +42,10 @@ def checkpoint() -> dict[str, Any]:
         ({"audio_context": -1.0}, "note 'audio_context' is -1.0"),
         ({"audio_context": None}, "note 'audio_context' is None"),
         ({"fallback": 0}, "note 'fallback' is 0; it must be true or false"),
+        (
+            {"condition_on_previous_text": "no"},
+            "note 'condition_on_previous_text' is 'no'; it must be true or false",
+        ),
         ({"attention_back": "17"}, "note 'attention_back' is '17'; it must be a number of frames"),
         ({"attention_back": True}, "note 'attention_back' is True"),
         ({"attention_back": 0}, "note 'attention_back' is 0"),

@@ -69,6 +69,7 @@ def checkpoint(
         "audio_context": "auto",
         "fallback": False,
         "attention_back": ATTENTION_BACK,
+        "condition_on_previous_text": False,
         "domain": DOMAIN,
         "version": version,
         "training_steps": int(state["step"]),

@@ -24,7 +24,7 @@ def call_settings(config: ServerConfig) -> CallSettings:
     from aii.streaming.settings import CallSettings
     from aii.streaming.window import WindowSettings
 
-    stands = GuardSettings()
+    stands, before = GuardSettings(), config.condition_on_previous_text
     endpointing = EndpointSettings(
         threshold=config.vad_threshold,
         release=config.vad_release,
@@ -41,7 +41,7 @@ def call_settings(config: ServerConfig) -> CallSettings:
         task=config.task,
         prompt=config.prompt,
         words=config.words,
-        condition=config.condition_on_previous_text,
+        condition=None if before == "model" else bool(before),
         objective=config.objective,
         drafts=config.drafts,
         window=WindowSettings(config.window, config.reset_seconds, config.reset == "carry"),
@@ -72,4 +72,5 @@ def vocabulary_of(model: Whisper) -> Vocabulary:
         multilingual=model.is_multilingual,
         num_languages=model.num_languages,
         only_language=model.metadata.get("language"),
+        previous_text=bool(model.metadata.get("condition_on_previous_text", True)),
     )

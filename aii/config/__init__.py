@@ -27,7 +27,7 @@ from aii.config.options import option as _option
 from aii.config.options import optional_whole as _optional_whole
 from aii.config.options import rate as _rate
 from aii.config.options import temperatures as _temperatures
-from aii.config.options import truth as _truth
+from aii.config.options import truth_or_model as _truth_or_model
 from aii.config.options import whole as _whole
 from aii.config.sinks import SinkOptions
 from aii.config.streaming import StreamingOptions
@@ -101,9 +101,10 @@ class ServerConfig(StreamingOptions, VoiceOptions, TelephonyOptions, SinkOptions
         _context,
     )
     prompt: str = _option("", "text that tells the model names and spellings to expect")
-    condition_on_previous_text: bool = _option(
-        True, "give the model the text before a window: true or false", _truth
-    )
+    condition_on_previous_text: bool | str = _option(
+        "model", "give the model the text before a window: true, false, or model: as its notes say",
+        _truth_or_model,
+    )  # fmt: skip
     beam_size: int | None = _option(None, "beams; none is greedy", _optional_whole(1, 64))
     temperature: tuple[float, ...] | str = _option(
         "model", "sampling temperatures, tried in this order; model: what its weights do best with",

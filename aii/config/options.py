@@ -95,6 +95,16 @@ def truth(text: str) -> bool:
     return value[text.lower()]
 
 
+def truth_or_model(text: str) -> bool | str:
+    """true, false, or model: what its notes say."""
+    if text.lower() == "model":
+        return "model"
+    try:
+        return truth(text)
+    except ValueError:
+        raise ValueError("wanted is true, false or model") from None
+
+
 def rate(text: str) -> int:
     """Samples per second of a telephone line."""
     if text not in ("8000", "16000"):

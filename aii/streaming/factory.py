@@ -61,7 +61,9 @@ class Sessions:
             objective=wanted.objective,
             prompt=wanted.prompt,
             words=wanted.words,
-            condition=wanted.condition,
+            condition=self.vocabulary.previous_text
+            if wanted.condition is None
+            else wanted.condition,
             guards=wanted.guards,
             drafts=wanted.drafts,
             vocabulary=self.vocabulary,

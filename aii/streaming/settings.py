@@ -41,7 +41,7 @@ class CallSettings:
         prompt: names and spellings for the model to expect, or "".
         leg: the channel of the call that this is, or "".
         words: which results of ``window`` carry word times: "none", "final" or "all".
-        condition: give the model the text so far as prompt.
+        condition: give the model the text so far as prompt; None does what suits the model.
         objective: seconds within which an answer is wanted.
         drafts: decode with the answer before as a draft; the result is the same.
         options: further decoding options of every request, by name.
@@ -63,7 +63,7 @@ class CallSettings:
     prompt: str = ""
     leg: str = ""
     words: str = "final"
-    condition: bool = True
+    condition: bool | None = None
     objective: float = 1.0
     drafts: bool = True
     options: Mapping[str, object] = field(default_factory=dict)

@@ -26,11 +26,13 @@ class Vocabulary:
         multilingual: False for Whisper's English-only models.
         num_languages: how many languages have tokens, 99 or 100.
         only_language: code of the one language that the model was trained for, or None.
+        previous_text: whether it does better with the text before a window than without.
     """
 
     multilingual: bool = True
     num_languages: int = 99
     only_language: str | None = None
+    previous_text: bool = True
 
     def tokenizer(self, language: str | None = None) -> Tokenizer:
         """The tokenizer behind it, for a language (English where it is None)."""

@@ -201,3 +201,11 @@ def test_a_models_vocabulary(tiny_model, embedded_model):
         vocabulary = vocabulary_of(model)
         assert vocabulary.tokenizer().encoding.n_vocab == model.dims.n_vocab
     assert vocabulary_of(embedded_model).only_language in (None, "en")
+
+
+@pytest.mark.parametrize("suits", [True, False])
+@pytest.mark.parametrize("wanted", [None, True, False])
+def test_the_text_before_a_window_is_given_where_it_suits_the_model(suits, wanted):
+    sessions = Sessions(CallSettings(condition=wanted), Vocabulary(previous_text=suits))
+    context = sessions.make("call")._policy._context
+    assert context.condition is (suits if wanted is None else wanted)
