@@ -27,6 +27,11 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Sampling temperatures to try, one after the other, while the result looks wrong."""
 
 
+def default_condition(model: Whisper) -> bool:
+    """Whether ``model`` does better with the text before a window than without, by its notes."""
+    return bool(model.metadata.get("condition_on_previous_text", True))
+
+
 def default_temperatures(model: Whisper) -> tuple[float, ...]:
     """What to try with a model: its notes may say that sampling does not better its text."""
     return TEMPERATURES if model.metadata.get("fallback", True) else (0.0,)

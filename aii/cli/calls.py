@@ -66,11 +66,12 @@ def call_settings(config: ServerConfig) -> CallSettings:
 
 def vocabulary_of(model: Whisper) -> Vocabulary:
     """The tokens that a model speaks, as policies need to know them."""
+    from aii.fallback import default_condition
     from aii.streaming.vocabulary import Vocabulary
 
     return Vocabulary(
         multilingual=model.is_multilingual,
         num_languages=model.num_languages,
         only_language=model.metadata.get("language"),
-        previous_text=bool(model.metadata.get("condition_on_previous_text", True)),
+        previous_text=default_condition(model),
     )

@@ -66,6 +66,10 @@ def _language(text: str) -> str | None:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _truth_or_model(text: str) -> bool | str:
+    return text if text == "model" else _truth(text)
+
+
 class _Option(NamedTuple):
     """One option: its name in Python and, with hyphens as well, on the command line."""
 
@@ -112,7 +116,12 @@ _WHAT = (
     _Option("language", _language, None, "code or name of the language (default: detect it)"),
     _Option("initial_prompt", str, None, "text to begin with as prompt: names, spelling, style"),
     _Option("carry_initial_prompt", _truth, False, "put it before every window's prompt"),
-    _Option("condition_on_previous_text", _truth, True, "prompt each window with the text so far"),
+    _Option(
+        "condition_on_previous_text",
+        _truth_or_model,
+        "model",
+        "prompt each window with the text so far; model: as its notes say",
+    ),
     _Option("clip_timestamps", str, "0", "parts to transcribe: start,end,start,end,... (seconds)"),
 )
 _HOW = (
@@ -153,7 +162,7 @@ _HOW = (
 _WHISPERS = (
     *("--model", "turbo", "--output_format", "all", "--verbose", "True", "--audio_context", "full"),
     *("--beam_size", "5", "--best_of", "5", "--temperature_increment_on_fallback", "0.2"),
-    *("--seed", "None"),
+    *("--seed", "None", "--condition_on_previous_text", "True"),
 )
 _LAYOUT = ("highlight_words", "max_line_width", "max_line_count", "max_words_per_line")
 _SHORT = {"output_dir": ("-o",), "output_format": ("-f",)}
@@ -320,7 +329,7 @@ def _temperatures(first: float, increment: float | str | None) -> tuple[float, .
 
 def _for_model(model: Whisper, args: argparse.Namespace) -> dict[str, Any]:
     """The keywords of ``transcribe`` whose defaults are the model's to say."""
-    from aii.fallback import default_temperatures
+    from aii.fallback import default_condition, default_temperatures
     from aii.windows import default_audio_context, parse_audio_context
 
     if args.audio_context == "model":
@@ -336,6 +345,8 @@ def _for_model(model: Whisper, args: argparse.Namespace) -> dict[str, Any]:
     found = {"audio_context": context, "language": language, "fp16": half}
     if args.temperature_increment_on_fallback == "model" and default_temperatures(model) == (0.0,):
         found["temperature"] = (args.temperature,)
+    if args.condition_on_previous_text == "model":
+        found["condition_on_previous_text"] = default_condition(model)
     return found
 
 

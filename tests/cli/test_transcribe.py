@@ -207,6 +207,16 @@ def test_what_the_model_says_is_the_default(calls, monkeypatch: pytest.MonkeyPat
     assert [calls[1][name] for name in ("audio_context", "language", "fp16")] == [7.5, "de", True]
 
 
+def test_the_text_so_far_is_a_prompt_where_it_suits_the_model(
+    calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for notes in ({}, {"condition_on_previous_text": False}):
+        monkeypatch.setattr("aii.checkpoints.load_model", lambda *_, n=notes, **__: _Model(**n))
+        for given in ([], ["--condition_on_previous_text", "True"]):
+            assert main(["transcribe", "a.wav", *given]) == 0
+    assert [call["condition_on_previous_text"] for call in calls] == [True, True, False, True]
+
+
 def test_english_only_model_hears_english(
     calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

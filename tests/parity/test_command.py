@@ -22,7 +22,7 @@ LINES = (
     "--prepend_punctuations x --append_punctuations y --max_words_per_line 3",
 )
 ON_PURPOSE = {"model", "output_dir", "output_format", "verbose", "device", "fp16", "best_of"}
-ON_PURPOSE |= {"beam_size", "temperature_increment_on_fallback"}
+ON_PURPOSE |= {"beam_size", "temperature_increment_on_fallback", "condition_on_previous_text"}
 """Defaults of ours that differ; ``aii transcribe --help`` says why."""
 OF_THE_DEVICE = {"device", "fp16"}
 """Defaults that follow from the device, which theirs looks at before the command is read."""
