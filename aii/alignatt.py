@@ -99,27 +99,35 @@ class Attended:
             new = torch.cat([held, new], dim=2)
         self._weights = new[:, :, -self._keep :].repeat_interleave(copies, dim=0)
 
-    def frames(self) -> list[int]:
-        """The frame that the newest token of each row attends to, 0 where there is no audio."""
-        return [place for place, _ in self.places()]
-
     def places(self) -> list[tuple[int, tuple[int, int]]]:
-        """The frame that the newest token of each row attends to, and its span (``Token``)."""
+        """The frame that the newest token of each row attends to, and its span (``Token``).
+
+        0 where there is no audio.
+        """
         if self._weights is None or self._frames < 1:
             return [(0, (0, 0))] * (0 if self._weights is None else self._weights.shape[0])
         std, mean = torch.std_mean(self._weights, dim=2, unbiased=False, keepdim=True)
         # A frame that every token sees alike says nothing, so it stands at the mean.
-        last = self._weights[:, :, -2:]
-        scores = ((last - mean) / std).nan_to_num(0.0, 0.0, 0.0)
-        smooth = median_filter(scores, _SMOOTHING).mean(dim=1)[..., : self._frames]
-        newest, peaks = smooth[:, -1], smooth[:, -1].argmax(dim=-1)
-        height = newest.gather(1, peaks[:, None])
-        later = newest > smooth[:, 0] if smooth.shape[1] > 1 else torch.ones_like(newest) > 0
-        rising, falling = later & (newest >= height * _RISEN), newest >= height * _FALLEN
-        return [
-            (peak, (_edge(rising[row], peak, -1), _edge(falling[row], peak, 1)))
-            for row, peak in enumerate(peaks.tolist())
-        ]
+        scores = ((self._weights[:, :, -2:] - mean) / std).nan_to_num(0.0, 0.0, 0.0)
+        newest = median_filter(scores[:, :, -1], _SMOOTHING).mean(dim=1)[:, : self._frames]
+        places = []
+        for row, peak in enumerate(newest.argmax(dim=-1).tolist()):
+            own = newest[row]
+            first = _edge(own >= own[peak] * _RISEN, peak, -1)
+            if scores.shape[2] > 1:
+                first = max(first, self._overtakes(own, scores[row, :, 0], first, peak))
+            places.append((peak, (first, _edge(own >= own[peak] * _FALLEN, peak, 1))))
+        return places
+
+    def _overtakes(self, own: Tensor, before: Tensor, first: int, peak: int) -> int:
+        """From where to ``peak`` a token is seen more than the one before (heads, frames).
+
+        That one is smoothed around ``first`` to ``peak`` only: smoothing is most of the work.
+        """
+        begin, end = max(0, first - _SMOOTHING // 2), peak + _SMOOTHING // 2 + 1
+        smooth = median_filter(before[:, begin:end], _SMOOTHING).mean(dim=0)
+        more = own[begin : peak + 1] > smooth[: peak + 1 - begin]
+        return begin + _edge(more, peak - begin, -1)
 
 
 def _edge(chosen: Tensor, place: int, way: int) -> int:

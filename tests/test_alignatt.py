@@ -288,10 +288,10 @@ def test_attention_is_kept_for_the_last_tokens_only() -> None:
     at_once.add(scores)
     for i in range(50):
         one_by_one.add(scores[:, :, i : i + 1])
-    assert at_once.frames() == one_by_one.frames()
+    assert at_once.places() == one_by_one.places()
     last = Attended(30)
     last.add(scores[:, :, -KEPT_ATTENTION:])
-    assert last.frames() == at_once.frames()
+    assert last.places() == at_once.places()
     assert last._weights.shape == one_by_one._weights.shape == (2, 3, KEPT_ATTENTION, 40)
 
 
@@ -307,7 +307,7 @@ def test_rows_take_their_attention_along() -> None:
         twin = Attended(40)
         twin.add(scores)
         twin.add(new[row : row + 1])
-        assert beams.frames()[row] == twin.frames()[0]
+        assert beams.places()[row] == twin.places()[0]
 
 
 def test_a_token_has_a_span_that_begins_where_it_is_seen_more_than_the_one_before() -> None:
@@ -328,7 +328,6 @@ def test_a_token_has_a_span_that_begins_where_it_is_seen_more_than_the_one_befor
     ((place, span),) = attended.places()
     assert 60 <= place < 80
     assert span == (60, 79)
-    assert attended.frames() == [place]
     attended.add(seen((80, 100, 0.0)))  # what is behind the audio does not count
     assert attended.places()[0][1] == (80, 89)
 
@@ -339,8 +338,8 @@ def test_frames_that_every_token_sees_alike_are_never_taken() -> None:
     scores[0, 0, :, 12] = 6.0
     attended = Attended(20)
     attended.add(scores)
-    assert attended.frames()[0] in range(4, 8)
-    assert Attended(20).frames() == []
+    assert attended.places()[0][0] in range(4, 8)
+    assert Attended(20).places() == []
     nothing = Attended(0)
     nothing.add(scores)
-    assert nothing.frames() == [0]
+    assert nothing.places() == [(0, (0, 0))]

@@ -275,6 +275,17 @@ def test_as_integers_and_within_bounds_it_is_the_same(
         np.testing.assert_array_equal(found / np.float32(32768.0), load_audio(path))
 
 
+def traced(path):
+    """The samples of a file, and the most memory that reading them took."""
+    tracemalloc.start()
+    try:
+        found = load_slin(path, bounds=Bounds(7200.0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    return found, peak
+
+
 @pytest.mark.parametrize("name, rate", [("a.wav", 16_000), ("a.ulaw", 8_000)])
 def test_a_long_recording_of_a_stranger_takes_no_memory(save, no_ffmpeg, name, rate):
     """Two hours once took 2.8 GB while they were read."""
@@ -282,12 +293,7 @@ def test_a_long_recording_of_a_stranger_takes_no_memory(save, no_ffmpeg, name, r
     wide = name == "a.wav"
     data = np.random.default_rng(5).bytes(minutes * 60 * rate * (2 if wide else 1))
     path = save(name, wav(data) if wide else data)
-    tracemalloc.start()
-    try:
-        found = load_slin(path, bounds=Bounds(7200.0))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    found, peak = traced(path)
     assert len(found) == minutes * 60 * 16_000
     assert peak < found.nbytes
     assert peak < 6_000_000
@@ -297,12 +303,7 @@ def test_a_long_recording_of_a_stranger_takes_no_memory(save, no_ffmpeg, name, r
 def test_what_ffmpeg_gives_takes_no_memory_either(save):
     data = np.random.default_rng(6).bytes(240 * 48_000 * 2)
     path = save("a.wav", wav(data, rate=48_000))
-    tracemalloc.start()
-    try:
-        found = load_slin(path, bounds=Bounds(7200.0))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    found, peak = traced(path)
     assert len(found) == 240 * 16_000
     assert peak < 2_000_000
 
