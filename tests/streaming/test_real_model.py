@@ -13,6 +13,7 @@ from aii.audio.vad import EnergyDetector, VadBatcher
 from aii.cli.calls import vocabulary_of
 from aii.engine.hearing import hear
 from aii.engine.local import LocalEngine
+from aii.evaluation import word_errors
 from aii.resources import asset
 from aii.streaming.alignatt import AlignAttSettings
 from aii.streaming.endpointing import EndpointSettings
@@ -217,3 +218,14 @@ def test_with_voice_activity_pauses_make_words_final_and_silence_costs_nothing(
     assert sum(event.end - event.start for event in silence) > 6.0
     assert not any(event.lost for event in silence)
     assert heard.text.split()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_sample_call_is_heard(embedded_model, policy):
+    """All of it, as with ``--vad energy``; the text so far as prompt costs 3 words and more."""
+    samples = slin_to_float(asset("sample_call.slin").read_bytes())
+    settings = CallSettings(policy=policy, endpointing=EndpointSettings())
+    heard = Heard(embedded_model, samples, settings)
+    reference = " ".join(asset("sample_call.txt").read_text().split())
+    errors = word_errors(reference, heard.text)
+    assert errors.rate <= 0.03, heard.text
