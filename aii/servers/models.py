@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -26,6 +28,9 @@ log = logging.getLogger(__name__)
 
 CLOSING = 30.0
 """Seconds that a replaced engine gets to come to rest."""
+
+LETTING_GO = (0.1, 0.4, 1.5, 5.0, 0.0)
+"""Seconds between the looks whether the last holder of a replaced model has let go of it."""
 
 
 class ChangeUnderWayError(ServiceError):
@@ -122,6 +127,7 @@ class Models:
                 return
             del self._bound[call_id]
             self._uses[id(binding.loaded.engine)] -= 1
+            del binding  # or this frame would still hold the model while its memory is given back
         self._retire()
 
     def of(self, call_id: str) -> Loaded:
@@ -244,6 +250,7 @@ class Models:
             ).start()
 
     def _close_all(self, engines: list[Engine]) -> None:
+        holders = [weakref.ref(engine) for engine in engines]
         while engines:
             engine = engines.pop()
             if not engine.close(CLOSING):
@@ -253,5 +260,10 @@ class Models:
                 counts = engine.stats()
                 self._retired.update({k: v for k, v in counts.items() if k not in GAUGES})
             del engine
-        self._freed()
+        for pause in LETTING_GO:  # a call's thread may be about to drop its session
+            held = any(holder() for holder in holders)
+            self._freed()
+            if not held:
+                break
+            time.sleep(pause)
         log.info("the memory of a model that was replaced is given back")

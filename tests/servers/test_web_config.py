@@ -162,6 +162,25 @@ def test_a_replaced_engine_is_closed_and_forgotten_with_its_last_call():
     assert models.close(1)
 
 
+def test_memory_is_given_back_again_once_its_last_holder_has_let_go():
+    """As a call's thread that is just about to drop its session."""
+    held: list[object] = []
+    found: list[bool] = []
+
+    def freed() -> None:
+        gc.collect()
+        found.append(old() is None)
+        held.clear()
+
+    models = Models(loaded("one"), load, freed=freed)
+    held.append(models.current)
+    old = weakref.ref(models.current.engine)
+    models.change("two")
+    wait_until(lambda: len(found) == 2)
+    assert found == [False, True]
+    assert models.close(1)
+
+
 def test_a_change_of_language_keeps_the_engine():
     models = Models(loaded("one"), load)
     engine = models.current.engine
