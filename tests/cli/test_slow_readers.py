@@ -1,0 +1,119 @@
+"""Web clients of a real server that leave what it tells them unread, with the system's buffers."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import re
+import socket
+import threading
+import time
+import urllib.request
+
+import numpy as np
+from serve_rig import WAIT, Server, send
+from websockets.sync.client import connect
+
+from aii.resources import asset
+
+SMALL = 536
+"""Segment and receive buffer that a sleeper offers, in bytes: what is unread piles up early."""
+
+
+def sleeper(address: tuple[str, int], path: str) -> socket.socket:
+    """A WebSocket that reads the answer to its greeting and nothing more."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL)
+    sock.settimeout(WAIT)
+    sock.connect(address)
+    key = base64.b64encode(b"0123456789abcdef").decode()
+    sock.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += sock.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 ")
+    return sock
+
+
+def floats() -> bytes:
+    audio = np.frombuffer(asset("sample_call.slin").read_bytes(), "<i2")
+    return (audio / 32768).astype("<f4").tobytes()
+
+
+def cut(web: tuple[str, int]) -> float:
+    """How many the server says it has cut for reading too slowly."""
+    address = f"http://{web[0]}:{web[1]}/metrics"
+    with urllib.request.urlopen(address, timeout=WAIT) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [line for line in lines if line.startswith('aii_refused_total{why="slow reader"}')]
+    return sum(float(line.rsplit(maxsplit=1)[1]) for line in found)
+
+
+def talk(web: tuple[str, int], until) -> None:
+    """A call with many answers: every watcher is told each of its words again and again."""
+    audio = floats()
+    size = 4 * 8000
+    pieces = [audio[place : place + size] for place in range(0, len(audio) - size, size)]
+    end = time.monotonic() + WAIT
+    url = f"ws://{web[0]}:{web[1]}/ws?detail=true&reset_seconds=1&call_id=talker"
+    with connect(url, proxy=None, open_timeout=WAIT) as ws:
+        for piece in itertools.cycle(pieces):
+            ws.send(piece)
+            ws.recv(timeout=WAIT)
+            if until():
+                return
+            assert time.monotonic() < end, "nobody was cut"
+
+
+def rest(sock: socket.socket) -> bytes:
+    """What a sleeper finds when it wakes up."""
+    found = b""
+    with contextlib.suppress(OSError):
+        while data := sock.recv(65536):
+            found += data
+    return found
+
+
+def test_who_does_not_read_is_cut_with_the_reason_and_the_call_beside_keeps_its_words():
+    server = Server("--web", "--web-port", "0", "--slow-reader", "1", "--temperature", "0")
+    audio = asset("sample_call.slin").read_bytes()[: 32000 * 6]
+    alone = send(server.address, b"alone\r" + audio)
+    beside: list[str] = []
+    call = threading.Thread(target=lambda: beside.append(send(server.address, b"beside\r" + audio)))
+    with sleeper(server.web, "/ws/events") as watcher:
+        call.start()
+        talk(server.web, lambda: cut(server.web) >= 1)
+        call.join(WAIT)
+        told = rest(watcher)
+    code, _, err = server.end()
+    assert code == 0, err
+    assert b"\x03\xf0what was sent was not read in time" in told[-200:]
+    assert "it follows events and does not read" in err
+    assert [text.split() for text in beside] == [alone.split()] != [[]]
+
+
+def test_a_caller_that_does_not_read_is_cut_and_its_words_reach_the_transcript():
+    server = Server("--web", "--web-port", "0", "--slow-reader", "1", "--temperature", "0")
+    audio = floats()[: 4 * 16_000 * 20]
+    with sleeper(server.web, "/ws?detail=true&reset_seconds=1&call_id=mute") as mute:
+        end = time.monotonic() + WAIT
+        for place in itertools.cycle(range(0, len(audio), 4 * 8000)):
+            with contextlib.suppress(OSError):  # it may be cut in the middle of it
+                piece = audio[place : place + 4 * 8000]
+                mute.sendall(b"\x82\xff" + len(piece).to_bytes(8, "big") + bytes(4) + piece)
+            if cut(server.web):
+                break
+            assert time.monotonic() < end, "it was not cut"
+            time.sleep(0.02)
+    code, out, err = server.end()
+    assert code == 0, err
+    words = [line.rsplit("] ", 1)[1] for line in out.splitlines() if line.startswith("mute final")]
+    heard = float(re.search(r"^mute ended after ([\d.]+) s: slow reader$", out, re.M)[1])
+    assert len(" ".join(words).split()) > heard / 3, "its words so far are kept"
+    assert "WARNING mute: the client is cut: it does not read" in err
+    assert re.search(r"mute: over: slow reader; .*, 0 failed, 0\.0 s lost", err)
