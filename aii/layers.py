@@ -33,7 +33,8 @@ class LayerNorm(nn.LayerNorm):
     """Layer normalisation in float32, given back in the dtype of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == self.weight.dtype == torch.float32:
+        mixed = x.dtype == torch.bfloat16 and x.device.type == "cpu"  # float32 within, in one go
+        if self.weight.dtype == torch.float32 and (x.dtype == torch.float32 or mixed):
             return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         weight, bias = self.weight.float(), self.bias.float()
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)

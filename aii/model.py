@@ -34,7 +34,7 @@ from .blocks import (
 )
 from .decoding import decode as decode_function
 from .decoding import detect_language as detect_language_function
-from .distinct import SharedRow, scores
+from .distinct import FewRows, scores
 from .errors import InputError
 from .kv_cache import KVCache
 from .layers import Conv1d, LayerNorm, Linear, sinusoids
@@ -128,7 +128,7 @@ class TextDecoder(nn.Module):
 
     Attributes:
         kv_dtype: of cached keys and values, where it is not the audio's.
-        few: the rows of the table that differ, where most are one; set when the model is converted.
+        few: the rows of the table that differ, where most are one; set when a model is loaded.
     """
 
     def __init__(self, n_vocab: int, n_ctx: int, n_state: int, n_head: int, n_layer: int) -> None:
@@ -141,7 +141,7 @@ class TextDecoder(nn.Module):
         )
         self.ln = LayerNorm(n_state)
         self.kv_dtype: torch.dtype | None = None
-        self.few: tuple[SharedRow, Tensor | QuantizedEmbedding] | None = None
+        self.few: FewRows | None = None
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
 
@@ -204,9 +204,8 @@ class TextDecoder(nn.Module):
     def project(self, hidden: Tensor) -> Tensor:
         """Scores for each token of the vocabulary, (..., D) -> (..., n_vocab) in float32."""
         table = self.token_embedding
-        if self.few is not None:
-            shared, rows = self.few
-            return shared.spread(scores(hidden, rows))
+        if self.few is not None and self.few.serve(table):
+            return self.few.scores(hidden)
         return scores(hidden, table if isinstance(table, QuantizedEmbedding) else table.weight)
 
     def forward(

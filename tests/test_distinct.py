@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aii.compute import convert
-from aii.distinct import SharedRow
+from aii.distinct import SharedRow, scores
 
 
 def test_scores_of_few_rows_are_those_of_the_whole_table() -> None:
@@ -31,7 +31,7 @@ def test_a_table_of_different_rows_is_left_alone() -> None:
     assert SharedRow.of(table) is None
 
 
-@pytest.mark.parametrize("compute_type", ["bfloat16", "int8"])
+@pytest.mark.parametrize("compute_type", ["float32", "bfloat16", "int8"])
 def test_a_converted_model_scores_every_token_as_before(tiny_model, compute_type) -> None:
     import copy
 
@@ -51,7 +51,37 @@ def test_a_converted_model_scores_every_token_as_before(tiny_model, compute_type
     assert found.shape == (2, 3, 51_865)
     if compute_type == "int8":
         assert torch.equal(found, expected)
-    torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+    near = 1e-5 if compute_type == "float32" else 0.02
+    torch.testing.assert_close(found, expected, atol=near, rtol=near)
+
+
+def test_rows_of_a_table_that_has_changed_are_not_taken(tiny_model) -> None:
+    import copy
+
+    model = copy.deepcopy(tiny_model)
+    table = model.decoder.token_embedding.weight
+    with torch.no_grad():
+        table[2000:50_000] = 0.01
+    few = convert(model, "float32").decoder.few
+    hidden = torch.randn(2, 32)
+    assert not few.serve(model.decoder.token_embedding), "gradients go to the table itself"
+    assert model.decoder.project(hidden).requires_grad
+    with torch.no_grad():
+        assert few.serve(model.decoder.token_embedding)
+        table[3000] = 1.0  # as training does
+        assert not few.serve(model.decoder.token_embedding)
+        torch.testing.assert_close(model.decoder.project(hidden), hidden @ table.T)
+        assert not few.serve(copy.deepcopy(model).decoder.token_embedding)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 9])
+def test_few_states_are_scored_as_many_are(rows) -> None:
+    made = torch.Generator().manual_seed(4)
+    table, states = torch.randn(5000, 24, generator=made), torch.randn(12, 24, generator=made)
+    found = scores(states[:rows], table)
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, (states @ table.T)[:rows])
+    torch.testing.assert_close(scores(states[None, :rows], table)[0], found)
 
 
 def test_the_embedded_model_has_few_rows(embedded_model) -> None:
