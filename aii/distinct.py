@@ -107,5 +107,5 @@ def _of_few_rows(rows: Tensor, table: Tensor) -> Tensor:
     In float32 on a CPU this is two to seven times as fast: with so few rows PyTorch's product goes
     through a big table badly, on one thread for a single row (``benchmarks/LOG.md``).
     """
-    pair = rows if len(rows) > 1 else rows.expand(2, -1)
+    pair = rows if len(rows) > 1 else rows.repeat(2, 1)  # a product with one row has one thread
     return (table @ pair.T).T[: len(rows)].contiguous()

@@ -191,6 +191,7 @@ class _Plan:
         tokens, positions, places: (M,) numbers, positions in their rows, and rows.
         texts, audios: groups of rows that go side by side over their pasts, and their audios.
         over_text, over_audio: the parts that go by themselves, and where in the line they begin.
+        only: row and position of the token, where there is but one.
     """
 
     def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
@@ -208,15 +209,15 @@ class _Plan:
         self.tokens, self.positions, self.places = torch.tensor(
             [tokens, positions, places], device=device
         )
-        self._only = (places[0], positions[0]) if len(tokens) == 1 else None
+        self.only = (places[0], positions[0]) if len(tokens) == 1 else None
         began = list(zip(firsts, parts, strict=True))
         self.texts, self.over_text = self._side_by_side_in_text(began)
         self.audios, self.over_audio = self._side_by_side_on_shelves(began)
 
     def store(self, kv: Tensor, k: Tensor, v: Tensor) -> None:
         """Write keys and values (M, H, W) of the new tokens to their rows."""
-        if self._only is not None:
-            row, position = self._only
+        if self.only is not None:
+            row, position = self.only
             kv[row, 0, :, position] = k[0]
             kv[row, 1, :, position] = v[0]
         else:
@@ -277,22 +278,29 @@ class _Plan:
 
 def _over_text(q: Tensor, kv: Tensor, plan: _Plan) -> Tensor:
     """Attention of (M, H, W) over the tokens of each one's row; (M, D)."""
+    if plan.only is not None:
+        row, position = plan.only
+        return _look_up(q, *kv[row, :, :, : position + 1])
     out = torch.empty_like(q)
     for group in plan.texts:
         group.attend(q, kv[:, 0], kv[:, 1], out)
     for first, part in plan.over_text:
         count = len(part.rows) * part.width
         if count == 1:
-            keys, values = kv[part.rows[0], :, :, : part.end]
-            here = q[first, :, None]  # (H, 1, W)
-            weights = torch.bmm(here, keys.transpose(1, 2)).softmax(dim=-1)
-            out[first] = torch.bmm(weights, values)[:, 0]
+            one = slice(first, first + 1)
+            out[one] = _look_up(q[one], *kv[part.rows[0], :, :, : part.end]).view(1, *q.shape[1:])
             continue
         own = kv[list(part.rows), :, :, : part.end]
         here = q[first : first + count].unflatten(0, (-1, part.width)).transpose(1, 2)
         a = _attend_text(here, own[:, 0], own[:, 1], part)
         out[first : first + count] = a.transpose(1, 2).flatten(0, 1)
     return out.flatten(1)
+
+
+def _look_up(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of one query (1, H, W) over keys and values (H, S, W); (1, D)."""
+    weights = torch.bmm(q.transpose(0, 1), keys.transpose(1, 2)).softmax(dim=-1)
+    return torch.bmm(weights, values).view(1, -1)
 
 
 def _attend_text(q: Tensor, k: Tensor, v: Tensor, part: Part) -> Tensor:
@@ -316,8 +324,10 @@ def _over_audio(q: Tensor, layer: int, plan: _Plan, aligning: list[int] | None) 
         count = len(part.rows) * part.width
         wanted = aligning if part.attention else None
         if count == 1 and wanted is None:
-            weights = torch.bmm(q[first, :, None], k[0].transpose(1, 2)).softmax(dim=-1)
-            out[first] = torch.bmm(weights, v[0])[:, 0]
+            if plan.only is not None:
+                return _look_up(q, k[0], v[0])
+            one = slice(first, first + 1)
+            out[one] = _look_up(q[one], k[0], v[0]).view(1, *q.shape[1:])
             continue
         # No query looks at another one here, so the rows of an audio can stand in one line.
         here = q[first : first + count].unflatten(0, (len(k), -1)).transpose(1, 2)
