@@ -99,14 +99,16 @@ def by_length(lengths: Sequence[int], threads: int, *, window: float, minutes: f
     """One call, looked at at each of ``lengths`` that it reaches within the minutes."""
     from aii.checkpoints import load_model
     from aii.engine.local import LocalEngine
+    from aii.cli.calls import vocabulary_of
 
-    engine = LocalEngine(load_model("embedded", device="cpu"), threads=threads)
+    model = load_model("embedded", device="cpu")
+    engine = LocalEngine(model, threads=threads)
     # Without fallback: how often a model tries again is its affair, and would hide the rest.
     options = {"temperatures": (0.0,)}
     settings = CallSettings(
         language="en", words="none", window=WindowSettings(window=window), options=options
     )
-    sessions = Sessions(settings)
+    sessions = Sessions(settings, vocabulary_of(model))
     session = sessions.make("long")
     samples = SlinDecoder().feed(asset("sample_call.slin").read_bytes())
     call = LongCall(engine, session, samples)
