@@ -98,8 +98,8 @@ class LongCall:
 def by_length(lengths: Sequence[int], threads: int, *, window: float, minutes: float) -> None:
     """One call, looked at at each of ``lengths`` that it reaches within the minutes."""
     from aii.checkpoints import load_model
-    from aii.engine.local import LocalEngine
     from aii.cli.calls import vocabulary_of
+    from aii.engine.local import LocalEngine
 
     model = load_model("embedded", device="cpu")
     engine = LocalEngine(model, threads=threads)

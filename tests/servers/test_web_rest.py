@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import io
 import json
@@ -11,12 +12,15 @@ import subprocess
 import threading
 import warnings
 import wave
+import weakref
 
 import numpy as np
 import pytest
 from fake_engine import speech, spoken
 from server_rig import WAIT, wait_until
 from web_rig import WebRig, call_beside, refused
+
+from aii.audio.files import load_slin
 
 openai = pytest.importorskip("openai")
 
@@ -225,6 +229,31 @@ def failure(client):
 def test_a_recording_of_a_moment(client, kind):
     found = ask(client, file=("a.slin", bytes(1600)), response_format=kind)
     assert getattr(found, "text", found).strip() in ("", "WEBVTT")
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The samples of recordings that were read, as long as anybody holds them; nobody collects."""
+    found = []
+
+    def load(*args, **options):
+        samples = load_slin(*args, **options)
+        found.append(weakref.ref(samples))
+        return samples
+
+    monkeypatch.setattr("aii.servers.web.rest.load_slin", load)
+    gc.collect()
+    gc.disable()
+    yield found
+    gc.enable()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_sent_is_gone_with_its_answer(client, read, stream):
+    """Its space on the disk is free again, whenever Python comes to collect its garbage."""
+    found = ask(client, stream=stream)
+    assert (list(found)[-1] if stream else found).text
+    wait_until(lambda: [samples() for samples in read] == [None])
 
 
 @pytest.mark.parametrize("stream", [b"false", b"true"])

@@ -144,6 +144,9 @@ class Recording:
             self._call.give_up(reason)
         self._call.close()
         self._call.sum_up()
+        # The call and this know each other; who collects such garbage may take hours to come by,
+        # and what was sent lies on the disk until then.
+        self._samples = np.zeros(0, np.int16)
 
 
 def settings_of(
