@@ -45,7 +45,7 @@ def test_a_token_opens_and_nothing_else_does():
         for headers, query in bad:
             answer = rig.ask("GET", "/calls" + query, **headers)
             assert answer.status == 401
-            assert json.loads(answer.content)["error"]["code"] == "token"
+            assert json.loads(answer.content)["error"]["code"] == "invalid_api_key"
             assert answer.headers["WWW-Authenticate"] == "Bearer"
             assert TOKEN.encode() not in answer.content
             for path in ("/ws", "/ws/transcription", "/ws/events", "/", "/vosk", "/health"):

@@ -194,8 +194,9 @@ def test_without_a_file_it_is_told_what_is_missing(rig):
 
 
 def test_a_wrong_key_is_refused(rig):
-    with client_of(rig, "wrong") as client, pytest.raises(openai.AuthenticationError):
+    with client_of(rig, "wrong") as client, pytest.raises(openai.AuthenticationError) as info:
         ask(client)
+    assert (info.value.type, info.value.code) == ("invalid_request_error", "invalid_api_key")
 
 
 def test_a_recording_that_is_too_long_is_refused():

@@ -50,6 +50,13 @@ CORS_METHODS = b"GET, POST, DELETE, OPTIONS"
 CORS_HEADERS = b"Authorization, Content-Type"
 
 
+OPENAI = {
+    401: ("invalid_request_error", "invalid_api_key"),
+    429: ("requests", "rate_limit_exceeded"),
+}
+"""Type and code that OpenAI's interface has for an error, by status."""
+
+
 class Denied(Exception):  # noqa: N818
     """Why somebody may not come in: HTTP status, a word for the metric, a line, a wait."""
 
@@ -219,9 +226,10 @@ def _credentials(scope: Scope, headers: dict[bytes, bytes]) -> list[bytes]:
 
 
 async def _refuse(scope: Scope, send: Send, denied: Denied) -> None:
-    """Answer an HTTP request or a handshake with the reason."""
+    """Answer an HTTP request or a handshake with the reason, in the words of OpenAI's interface."""
+    kind, code = OPENAI.get(denied.status, ("invalid_request_error", denied.why))
     body = json.dumps(
-        {"error": {"message": denied.line, "type": "refused", "param": None, "code": denied.why}}
+        {"error": {"message": denied.line, "type": kind, "param": None, "code": code}}
     ).encode()
     headers = [
         (b"content-type", b"application/json"),
