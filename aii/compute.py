@@ -92,49 +92,43 @@ def convert(model: Whisper, compute_type: str) -> Whisper:
         ConfigError: see :func:`resolve`; or the model has been converted before.
     """
     compute_type = resolve(compute_type, model.device)
-    if compute_type == model.compute_type != "float32":
+    if compute_type == model.compute_type:
         return model
     if model.compute_type != "float32":
         raise ConfigError(f"the model computes in {model.compute_type} already; load it anew")
-    shared = SharedRow.of(cast(nn.Embedding, model.decoder.token_embedding).weight.detach())
+    shared = _shared(model)
     if compute_type in _HALF:
         _halve(model, _HALF[compute_type])
-    elif compute_type == "int8":
+    else:
         _quantize(model)
     model.decoder.few = FewRows.of(shared, model.decoder.token_embedding)
     model.compute_type = compute_type
     return model
 
 
+@torch.no_grad()
+def settle(model: Whisper) -> None:
+    """Let a model whose weights stay as they are from now on score only the tokens that differ.
+
+    :func:`convert` does so for good; a float32 model may be trained on, so who will not says it.
+    """
+    if model.decoder.few is None:
+        model.decoder.few = FewRows.of(_shared(model), model.decoder.token_embedding)
+
+
+def _shared(model: Whisper) -> SharedRow | None:
+    table = model.decoder.token_embedding
+    return None if isinstance(table, QuantizedEmbedding) else SharedRow.of(table.weight.detach())
+
+
 def _halve(model: Whisper, dtype: torch.dtype) -> None:
     """All weights but those of the normalisations, which are few and compute in float32."""
-    for module in list(model.modules()):
+    for module in model.modules():
         if isinstance(module, (Linear, Conv1d, nn.Embedding)):
             module.to(dtype)
-    for module in list(model.modules()):
-        if isinstance(module, MultiHeadAttention):
-            _join(module)
     model.decoder.positional_embedding.data = model.decoder.positional_embedding.data.to(dtype)
     model.encoder.positional_embedding = model.encoder.positional_embedding.to(dtype)
     model.dtype = dtype
-
-
-def _join(attention: MultiHeadAttention) -> None:
-    """Let query, key and value be one layer, of which the three are views."""
-    layers = [cast(Linear, getattr(attention, name)) for name in _QKV]
-    weight = torch.cat([layer.weight for layer in layers])
-    none = weight.new_zeros(weight.shape[1])
-    bias = torch.cat([none if layer.bias is None else layer.bias for layer in layers])
-    joined = Linear(weight.shape[1], weight.shape[0], device="meta")
-    joined.weight = nn.Parameter(weight, requires_grad=False)
-    joined.bias = nn.Parameter(bias, requires_grad=False)
-    first = 0
-    for layer in layers:
-        own = slice(first, first := first + layer.out_features)
-        layer.weight = nn.Parameter(weight[own], requires_grad=False)
-        if layer.bias is not None:
-            layer.bias = nn.Parameter(bias[own], requires_grad=False)
-    attention.qkv = joined
 
 
 def _quantize(model: Whisper) -> None:

@@ -76,7 +76,10 @@ class FewRows:
 
     def serve(self, table: nn.Embedding | QuantizedEmbedding) -> bool:
         """Whether they stand for ``table`` now: it has not changed, and nobody wants gradients."""
-        return not torch.is_grad_enabled() and self.mark == _mark(table.weight)
+        weight = table.weight
+        if torch.is_grad_enabled() or weight.is_inference():
+            return False
+        return self.mark == _mark(weight)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """What :func:`scores` gives for the whole table."""
@@ -84,7 +87,7 @@ class FewRows:
 
 
 def _mark(weight: Tensor) -> tuple[int, int]:
-    """Another one as soon as the weights move or are written to."""
+    """Another one as soon as the weights move or are written to, but by way of ``.data``."""
     return weight.data_ptr(), weight._version
 
 
@@ -94,7 +97,7 @@ def scores(hidden: Tensor, table: Tensor | QuantizedEmbedding) -> Tensor:
         return table.project(hidden)
     rows = hidden.reshape(-1, hidden.shape[-1])
     if len(rows) <= _FEW_ROWS and hidden.device.type == "cpu" and hidden.dtype == torch.float32:
-        return _of_few_rows(rows, table.to(hidden.dtype)).view(*hidden.shape[:-1], -1)
+        return _of_few_rows(rows, table.to(hidden.dtype)).view(*hidden.shape[:-1], len(table))
     return (hidden @ table.to(hidden.dtype).T).float()
 
 

@@ -14,7 +14,7 @@ CHUNK = 128
 """Rows at a time: what comes between the steps stays in the processor's cache."""
 
 _LARGEST = 127.0
-_DIVISOR = {"cpu": torch.tensor(_LARGEST)}  # a tensor is taken sooner than a number
+_DIVISOR = {"cpu": torch.tensor(_LARGEST, device="cpu")}  # a tensor is taken sooner than a number
 _SMALLEST = 1e-30  # scale of a row of zeros
 
 
@@ -82,7 +82,7 @@ class QuantizedLinear(nn.Module):
             out = torch.empty(len(rows), len(self.scale), dtype=self.dtype, device=x.device)
             for first in range(0, len(rows), CHUNK):
                 out[first : first + CHUNK] = self._rows(rows[first : first + CHUNK])
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], len(self.scale))
 
     def _rows(self, x: Tensor) -> Tensor:
         return torch.addcmul(self.bias, *_product(x, self.weight, self.scale))
@@ -111,7 +111,7 @@ class QuantizedEmbedding(nn.Module):
     def project(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V) float32."""
         product, scale = _product(hidden.reshape(-1, hidden.shape[-1]), self.weight, self.scale)
-        return product.mul_(scale).view(*hidden.shape[:-1], -1)
+        return product.mul_(scale).view(*hidden.shape[:-1], len(self.scale))
 
 
 def _product(x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

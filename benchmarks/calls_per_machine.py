@@ -240,6 +240,7 @@ def most_calls(
             )  # fmt: skip
             if trial.late > LATE:
                 note(f"{server.name}, {search.count} calls: the sender was {trial.late:.2f} s late")
+                continue
             search.learn(trial.holds, trial.cpu, cores)
     return searches
 

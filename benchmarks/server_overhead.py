@@ -138,7 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     report(f"{calls} calls", calls, found)
     lost = found["frames"] - found["arrived"]
     if lost or found["broken"] or found["ended"] != calls:
-        note(f"{lost} frames lost, {found['broken']} calls broken, {found['finals_end']} ended")
+        note(
+            f"{lost} frames lost, {found['broken']} calls broken, {found['ended']} of {calls} ended"
+        )
         return 1
     return 0
 

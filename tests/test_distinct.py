@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aii.compute import convert
+from aii.compute import convert, settle
 from aii.distinct import SharedRow, scores
 
 
@@ -39,7 +39,7 @@ def test_a_converted_model_scores_every_token_as_before(tiny_model, compute_type
     with torch.no_grad():
         model.decoder.token_embedding.weight[2000:50_000] = 0.01
     try:
-        convert(model, compute_type)
+        settle(convert(model, compute_type))
     except Exception as error:  # a processor without exact integers
         pytest.skip(str(error))
     assert model.decoder.few is not None
@@ -62,7 +62,9 @@ def test_rows_of_a_table_that_has_changed_are_not_taken(tiny_model) -> None:
     table = model.decoder.token_embedding.weight
     with torch.no_grad():
         table[2000:50_000] = 0.01
-    few = convert(model, "float32").decoder.few
+    assert convert(model, "float32").decoder.few is None, "it may be trained on"
+    settle(model)
+    few = model.decoder.few
     hidden = torch.randn(2, 32)
     assert not few.serve(model.decoder.token_embedding), "gradients go to the table itself"
     assert model.decoder.project(hidden).requires_grad
@@ -72,6 +74,22 @@ def test_rows_of_a_table_that_has_changed_are_not_taken(tiny_model) -> None:
         assert not few.serve(model.decoder.token_embedding)
         torch.testing.assert_close(model.decoder.project(hidden), hidden @ table.T)
         assert not few.serve(copy.deepcopy(model).decoder.token_embedding)
+    with torch.inference_mode():
+        copied = copy.deepcopy(model)
+        assert copied.decoder.project(hidden).shape == (2, 51_865)
+        settle(copied)
+
+
+@pytest.mark.parametrize("compute_type", ["float32", "bfloat16", "int8"])
+def test_no_state_has_no_score(tiny_model, compute_type) -> None:
+    import copy
+
+    try:
+        model = convert(copy.deepcopy(tiny_model), compute_type)
+    except Exception as error:  # a processor without exact integers
+        pytest.skip(str(error))
+    with torch.no_grad():
+        assert model.decoder.project(torch.zeros(1, 0, 32)).shape == (1, 0, 51_865)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 9])

@@ -24,6 +24,7 @@ import torch
 
 from aii.audio_context import default_audio_context
 from aii.batch import Batch, Ticket
+from aii.compute import settle
 from aii.engine.batcher import Batcher, Entry, Turns
 from aii.engine.beside import Beside
 from aii.engine.hearing import hearing, rows_needed
@@ -87,6 +88,7 @@ class LocalEngine:
         objective: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        settle(model)
         self._model = model
         self._threads = threads
         self._options = {

@@ -264,6 +264,7 @@ class Models:
             held = any(holder() for holder in holders)
             self._freed()
             if not held:
-                break
+                log.info("the memory of a model that was replaced is given back")
+                return
             time.sleep(pause)
-        log.info("the memory of a model that was replaced is given back")
+        log.warning("a model that was replaced is still held; its memory is not given back")

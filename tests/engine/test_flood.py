@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections import Counter
@@ -37,8 +38,8 @@ def asked(number: int, chance: random.Random) -> DecodeRequest:
     elif kind < 0.2:
         options = {"sample_len": 40}
     call = f"call-{chance.randrange(400)}"
-    deadline = chance.choice([0.0, 1e9, float(number)])
-    return DecodeRequest(number, call, samples, deadline, language="en", options=options)
+    deadline = chance.choice([0.0, math.inf, float(number)])
+    return DecodeRequest(number, call, samples, deadline=deadline, language="en", options=options)
 
 
 def is_good(request: DecodeRequest) -> bool:
