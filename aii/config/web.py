@@ -14,6 +14,7 @@ WEB_PORT = 8000
 
 MEGABYTE = 1 << 20
 
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 _ORIGIN = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^/\s:\[\]*@?#]+)(:\d{1,5})?")
 
 
@@ -45,6 +46,17 @@ def _origins(text: str) -> tuple[str, ...]:
     for origin in found:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise ValueError("wanted are origins such as https://example.org, commas between, or *")
+    return found
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    """Names of this server, without ports."""
+    if text == "none":
+        return ()
+    found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    for name in found:
+        if not _HOST.fullmatch(name):
+            raise ValueError("wanted are names such as pbx.example.org, commas between")
     return found
 
 
@@ -102,6 +114,10 @@ class WebOptions:
     origins: tuple[str, ...] = option(
         (), "origins whose web pages may use this server besides its own, commas between",
         _origins, metavar="LIST",
+    )  # fmt: skip
+    hosts: tuple[str, ...] = option(
+        (), "the only names by which a server without a token may be called, commas between; none: "
+        "any name, but on this machine's own addresses", _hosts, metavar="LIST",
     )  # fmt: skip
     trusted_proxies: tuple[str, ...] = option(
         (), "addresses of proxies whose X-Forwarded-For is believed, commas between", _networks,

@@ -19,6 +19,8 @@ from server_rig import WAIT, read_all, wait_until
 from web_rig import END, WebRig, call_beside, closed, messages, refused, say
 from websockets.exceptions import InvalidStatus
 
+from aii.config import ServerConfig
+from aii.errors import ConfigError
 from aii.servers.web.rates import Rates
 
 TOKEN = "correct-horse.battery"
@@ -174,6 +176,37 @@ def test_a_page_whose_name_leads_to_this_machine_is_refused(host, ours):
         assert answer.status == (200 if ours else 403)
         if not ours:
             assert b"is no name of this server" in answer.content
+
+
+@pytest.mark.parametrize(
+    "host, ours",
+    [
+        ("aii:8000", True),
+        ("localhost", True),
+        ("192.0.2.1:8000", True),
+        ("[2001:db8::1]", True),
+        ("evil.example", False),
+        ("192.0.2.1.evil.example", False),
+        ("", False),
+    ],
+)
+def test_only_by_its_names_where_these_are_given(host, ours):
+    """As in a container, whose addresses do not tell who has come from within."""
+    with WebRig(hosts=("aii",)) as rig:
+        assert rig.ask("GET", "/calls", Host=host).status == (200 if ours else 403)
+    with WebRig(hosts=("aii",), token=TOKEN) as rig:
+        answer = rig.ask("GET", "/calls", Host=host, Authorization=f"Bearer {TOKEN}")
+        assert answer.status == 200, "a page elsewhere does not know the token"
+
+
+def test_names_are_names():
+    assert ServerConfig.load({"hosts": "PBX.example.org, aii"}, {}).hosts == (
+        "pbx.example.org", "aii",
+    )  # fmt: skip
+    assert ServerConfig.load({"hosts": "none"}, {}).hosts == ()
+    for wrong in ("http://aii", "aii:8000", "*", "a b"):
+        with pytest.raises(ConfigError, match="wanted are names"):
+            ServerConfig.load({"hosts": wrong}, {})
 
 
 @pytest.mark.parametrize("options", [{"trusted_proxies": ("127.0.0.1",)}, {}])

@@ -257,7 +257,7 @@ def test_voices_are_listened_for_wherever_that_can_be_done(monkeypatch):
     """Also where the server's own --vad is none; a client may still say that it wants none."""
     asked = []
 
-    async def look(websocket, protocol, *, settings, quiet):
+    async def look(websocket, protocol, *, settings, **options):
         asked.append(settings.endpointing is not None)
         await websocket.accept()
         await websocket.close(1000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import json
 import re
 import socket
 import threading
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from fake_engine import floats, speech, spoken
 from server_rig import WAIT, read_all, wait_until
-from web_rig import END, WebRig, call_beside, closed, messages, pieces, refused
+from web_rig import END, WebRig, call_beside, closed, messages, npy, pieces, refused, say
 
 from aii.servers.web.wire import Limits
 
@@ -72,6 +73,42 @@ def test_a_reader_of_events_that_does_not_read_is_cut():
                 while data := sleeper.recv(65536):
                     rest += data
         assert b"\x03\xf0what was sent was not read in time" in rest[-200:]
+
+
+def test_a_reader_of_server_sent_events_that_does_not_read_is_cut():
+    with WebRig(slow_reader=0.3) as rig, call_beside(rig):
+        rig.web_listener._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with socket.socket() as sleeper:
+            sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sleeper.settimeout(WAIT)
+            sleeper.connect(rig.address)
+            sleeper.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_until(lambda: rig.web.watchers == 1)
+            talk(rig, lambda: refused(rig).get("slow reader", 0) == 1)
+            wait_until(lambda: rig.web.watchers == 0)
+
+
+def test_a_reader_of_a_long_answer_has_time_as_long_as_it_reads():
+    with WebRig(slow_reader=0.5) as rig:
+        samples = speech(400, 1, longest=0.3)
+        say(rig, "/ws?call_id=long", floats(samples), size=16000)
+        rig.web_listener._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.settimeout(WAIT)
+            reader.connect(rig.address)
+            reader.sendall(
+                b"GET /calls/long/transcript?format=json HTTP/1.1\r\nHost: localhost\r\n"
+                b"Connection: close\r\n\r\n"
+            )
+            found = b""
+            while data := reader.recv(2048):
+                found += data
+                time.sleep(0.02)
+        assert len(found) > 100_000, "else it proves nothing"
+        text = json.loads(found.split(b"\r\n\r\n", 1)[1])["text"]
+        assert text.split() == spoken(samples).split()
+        assert not refused(rig)
 
 
 def test_a_caller_that_does_not_read_its_answers_is_cut_and_its_words_are_kept():
@@ -192,3 +229,25 @@ def test_a_decode_that_takes_too_long_does_not_hold_the_server():
         assert not rig.stop(timeout=0.2)
         assert closed(ws)[0] == 1001
     assert rig.listener.ended()[0].reason == "shutdown deadline"
+
+
+def test_a_client_that_has_gone_may_come_back_before_its_last_words_are_decoded():
+    """Whoever reloads a page is not told that it is there already."""
+    path = "/ws/transcription?client_id=bob"
+    with WebRig() as rig:
+        rig.engine.gate.clear()
+        for seed in (1, 2):
+            with rig.ws(path) as ws:
+                ws.send(npy(floats(speech(2, seed))))
+                wait_until(lambda: rig.engine.requests)
+            wait_until(lambda: "bob" not in rig.web.client_ids)
+        with rig.ws(path) as ws:
+            with rig.ws(path) as fourth:
+                assert closed(fourth)[0] == 1008
+            rig.engine.gate.set()
+            wait_until(lambda: len(rig.listener.ended()) == 2)
+            assert "bob" in rig.web.client_ids, "it is the third one's"
+            ws.send(npy(floats(speech(2, 3))))
+            ws.send(END)
+            found = messages(ws)
+        assert "".join(item["text"] for item in found).split() == spoken(speech(2, 3)).split()

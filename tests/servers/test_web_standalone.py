@@ -78,10 +78,13 @@ def test_a_bad_variable_is_one_line(name, value, line, monkeypatch, capsys):
 
 
 def test_what_only_the_server_can_do_is_told(caplog):
-    make_app({"AII_TLS_CERT": "cert.pem", "AII_TRUSTED_PROXIES": "10.0.0.1"})
+    environ = {"AII_TLS_CERT": "cert.pem", "AII_TRUSTED_PROXIES": "10.0.0.1", "AII_PING": "1"}
+    make_app({**environ, "AII_MAX_PER_ADDRESS": "2", "AII_SLOW_READER": "3"})
     assert caplog.messages == [
         "AII_TLS_CERT has no effect here; give uvicorn --ssl-certfile",
         "AII_TRUSTED_PROXIES has no effect here; give uvicorn --forwarded-allow-ips",
+        "AII_PING has no effect here; give uvicorn --ws-ping-interval and --ws-ping-timeout",
+        "AII_MAX_PER_ADDRESS has no effect here; give uvicorn a proxy that has such a limit",
     ]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import time
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_transcripts_as_files(rig, kind):
     if kind == "json":
         assert json.loads(text)["segments"][0]["words"][0]["word"] == " w1"
     assert rig.ask("GET", "/calls/first/transcript?format=exe").status == 400
+
+
+@pytest.mark.parametrize("call_id", ["PJSIP/100-0001", "a/answer/b"])
+def test_a_call_id_may_have_slashes(rig, call_id):
+    """As the names of Asterisk's channels do."""
+    samples = speech(2, seed=4)
+    say(rig, f"/ws?call_id={quote(call_id, safe='')}", floats(samples))
+    path = f"/calls/{quote(call_id, safe='')}"
+    assert rig.get(path)["call_id"] == call_id
+    assert rig.get(f"{path}/transcript?format=json")["text"].split() == spoken(samples).split()
+    assert rig.ask("GET", f"{path}/answer").status == 200
 
 
 def test_events_by_websocket_are_a_snapshot_and_then_everything():

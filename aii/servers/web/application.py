@@ -60,6 +60,7 @@ def create_app(web: Web, *, version: str = "0", lifespan: Lifespan | None = None
         token=config.token,
         origins=config.origins,
         names=(config.host, config.web_host or config.host),
+        hosts=config.hosts,
         rates=Rates(config.rate_limit),
         refused=web.refused,
     )
@@ -108,7 +109,7 @@ class _Counted:
         async def counting(message: Any) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "other")
-                metrics.request(route, message["status"])
+                metrics.request(route.replace(":path", ""), message["status"])
             await send(message)
 
         await self._app(scope, receive, counting)

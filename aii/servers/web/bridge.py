@@ -67,6 +67,7 @@ async def bridge(
     settings: Any = None,
     manner: Manner | None = None,
     quiet: float | None = None,
+    left: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve the call on a WebSocket that is not accepted yet; return when all of it is over.
 
@@ -77,6 +78,7 @@ async def bridge(
         manner: how it is served.
         quiet: seconds without a message after which what was said so far becomes final; None: only
             the call's end and its policy make it so.
+        left: called when the client has gone, before its last words are decoded.
     """
     web = web_of(websocket)
     offered = websocket.scope.get("subprotocols", [])
@@ -87,7 +89,7 @@ async def bridge(
         return
     await websocket.accept(subprotocol=chosen)
     caller = caller or peer(websocket)
-    session = _Bridge(web, websocket, protocol, caller, settings, manner, quiet)
+    session = _Bridge(web, websocket, protocol, caller, settings, manner, quiet, left)
     with web.calling.with_guest(session):
         await session.run()
 
@@ -125,8 +127,10 @@ class _Bridge:
         settings: Any,
         manner: Manner | None,
         quiet: float | None,
+        left: Callable[[], object],
     ) -> None:
         self._web = web
+        self._left = left
         self._quiet = quiet
         self._unsaid = False  # something came since everything was made final
         self._websocket = websocket
@@ -333,6 +337,7 @@ class _Bridge:
     def _gone(self, code: int) -> None:
         """The client has closed, or is gone."""
         self._writer.gone()
+        self._left()
         reason = "eof" if code in (1000, 1001, 1005) else "connection reset"
         if not self._call.over:
             self._guarded(lambda: self._hang_up(reason))

@@ -76,6 +76,8 @@ class Gate:
         token: the secret, or None where there is none.
         origins: further origins that are welcome; "*" is any.
         names: further names of ours, for ``Host``.
+        hosts: the only names that ``Host`` may have, wherever the client has come to; empty: any,
+            but on this machine's own addresses.
         rates: who may ask how often.
         refused: told of each refusal: a word, the client, a line.
     """
@@ -87,6 +89,7 @@ class Gate:
         token: str | None = None,
         origins: Iterable[str] = (),
         names: Iterable[str] = (),
+        hosts: Iterable[str] = (),
         rates: Rates | None = None,
         refused: Callable[[str, str, str], None] = lambda why, who, line: None,
     ) -> None:
@@ -95,6 +98,7 @@ class Gate:
         self._origins = frozenset(_as_sent(origin.rstrip("/").lower()) for origin in origins)
         self._names = frozenset(name.lower() for name in names)
         self._names |= {urlsplit(origin).hostname or "" for origin in self._origins}
+        self._hosts = frozenset(name.lower() for name in hosts)
         self._rates = rates or Rates(None)
         self._refused = refused
 
@@ -128,10 +132,9 @@ class Gate:
         if scope["path"] != "/health/live" and (wait := self._rates.allow(client)):
             raise Denied(429, "rate", "too many requests from this address; wait a little", wait)
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self._token is None and _came_from_within(scope) and not self._is_ours(host):
-            raise Denied(
-                403, "host", f"{host[:80]!a} is no name of this server; see --origins and --token"
-            )
+        if not self._may_be_called(scope, host):
+            line = f"{host[:80]!a} is no name of this server; see --hosts, --origins and --token"
+            raise Denied(403, "host", line)
         if origin and self._is_foreign(origin, scope, headers) and not self._is_welcome(origin):
             raise Denied(
                 403, "origin", f"pages of {origin[:80]} may not use this server; see --origins"
@@ -151,6 +154,18 @@ class Gate:
             found |= hmac.compare_digest(_digest(credential), self._token)
         return found
 
+    def _may_be_called(self, scope: Scope, host: str) -> bool:
+        """Whether a ``Host`` is a name of ours.
+
+        A page elsewhere can have its own name lead here, and is of our origin then. Where there is
+        a token, it does not know it.
+        """
+        if self._token is not None:
+            return True
+        if self._hosts:
+            return self._is_ours(host) or _is_address(host)
+        return not _came_from_within(scope) or self._is_ours(host)
+
     def _is_ours(self, host: str) -> bool:
         """Whether a ``Host`` names this machine from within."""
         name = urlsplit(f"//{host}").hostname if _plain(host) else None
@@ -158,7 +173,7 @@ class Gate:
             return False
         if name == "localhost" or name.endswith(".localhost"):
             return True
-        if name in self._names:
+        if name in self._names or name in self._hosts:
             return True
         try:
             return ipaddress.ip_address(name).is_loopback
@@ -186,6 +201,15 @@ def _came_from_within(scope: Scope) -> bool:
         return ipaddress.ip_address((scope.get("server") or ("",))[0]).is_loopback
     except ValueError:
         return False
+
+
+def _is_address(host: str) -> bool:
+    """Whether a ``Host`` is an address, which no page can have as its name."""
+    try:
+        ipaddress.ip_address(urlsplit(f"//{host}").hostname or "" if _plain(host) else "")
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(host: str) -> bool:

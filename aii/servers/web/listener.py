@@ -145,6 +145,7 @@ def _limits(web: Web, more: int = 0) -> Limits:
         connections=config.max_sessions + config.max_watchers + SPARE + more,
         per_address=config.max_per_address + more,
         proxies=config.trusted_proxies,
+        reader=config.slow_reader,
         refused=web.refused,
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -75,16 +76,15 @@ async def ws_transcription(websocket: WebSocket) -> None:
         await turn_away(websocket, "client id", POLICY, reason)
         return
     web.client_ids.add(client_id)
-    try:
+    with contextlib.ExitStack() as held:  # until the client has gone, not until all is decoded
+        held.callback(web.client_ids.discard, client_id)
         voice = {"vad": "true"} if web.models.current.sessions.voice else {}
         settings = await _settings(websocket, {"policy": "alignatt", **voice})
         if settings is not None:
             call_id = printable(client_id, first=0x21, limit=LONGEST_CLIENT_ID)
             parameters = {**websocket.query_params, "call_id": call_id}
             protocol = NpyProtocol(client_id, parameters)
-            await bridge(websocket, protocol, settings=settings, quiet=QUIET)
-    finally:
-        web.client_ids.discard(client_id)
+            await bridge(websocket, protocol, settings=settings, quiet=QUIET, left=held.close)
 
 
 @router.websocket("/{path:path}")

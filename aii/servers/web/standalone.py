@@ -31,7 +31,12 @@ log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"""(\btoken=|\bauthorization: *(?:\w+ +)?)[^&\s"']+""", re.IGNORECASE)
 
-SERVERS_OWN = {"tls_cert": "--ssl-certfile", "trusted_proxies": "--forwarded-allow-ips"}
+SERVERS_OWN = {
+    "tls_cert": "--ssl-certfile",
+    "trusted_proxies": "--forwarded-allow-ips",
+    "ping": "--ws-ping-interval and --ws-ping-timeout",
+    "max_per_address": "a proxy that has such a limit",
+}
 """Settings that only the server can fulfil that runs the application, and uvicorn's names."""
 
 
@@ -46,7 +51,7 @@ def make_app(environ: Mapping[str, str] | None = None) -> FastAPI:
     )
     _log(config.log_level)
     for name, own in SERVERS_OWN.items():
-        if getattr(config, name):
+        if getattr(config, name) != getattr(ServerConfig(), name):
             log.warning("AII_%s has no effect here; give uvicorn %s", name.upper(), own)
     web = Web(config)
     trouble: list[str] = []

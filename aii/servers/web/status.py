@@ -85,15 +85,7 @@ def _found(web: Web, call_id: str, leg: str | None) -> list[Entry]:
     return entries
 
 
-@router.get("/calls/{call_id}")
-async def call(request: Request, call_id: str, leg: str | None = None) -> dict[str, Any]:
-    """A call with its texts; ``legs`` has one entry per channel that is heard apart."""
-    web = web_of(request)
-    legs = web.board.describe(_found(web, call_id, leg))
-    return {**legs[0], "legs": legs} if len(legs) > 1 else legs[0]
-
-
-@router.get("/calls/{call_id}/transcript")
+@router.get("/calls/{call_id:path}/transcript")
 async def transcript(
     request: Request,
     call_id: str,
@@ -109,7 +101,7 @@ async def transcript(
     return Response(text, media_type=FORMATS[format], headers=headers)
 
 
-@router.get("/calls/{call_id}/answer")
+@router.get("/calls/{call_id:path}/answer")
 async def answer(
     request: Request,
     call_id: str,
@@ -121,6 +113,14 @@ async def answer(
     if format == "json":
         return JSONResponse(answers[0].to_dict() if answers else None)
     return PlainTextResponse((answers[0].value or "") if answers else "")
+
+
+@router.get("/calls/{call_id:path}")
+async def call(request: Request, call_id: str, leg: str | None = None) -> dict[str, Any]:
+    """A call with its texts; ``legs`` has one entry per channel that is heard apart."""
+    web = web_of(request)
+    legs = web.board.describe(_found(web, call_id, leg))
+    return {**legs[0], "legs": legs} if len(legs) > 1 else legs[0]
 
 
 # -- events as they happen ------------------------------------------------------------------------

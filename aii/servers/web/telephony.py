@@ -75,7 +75,20 @@ async def _serve(websocket: WebSocket, protocol: type[MessageProtocol]) -> None:
     await bridge(websocket, protocol(dict(websocket.query_params)))
 
 
-@router.post("/calls/{call_id}", status_code=201)
+@router.post("/calls/{call_id:path}/collect", status_code=202)
+async def collect(call_id: str, request: Request) -> Response:
+    """Ask the caller of a running call; the answer comes as an event."""
+    try:
+        values = {**_fields(request.url.query), **_values(await _body(request))}
+        question = Question.parse(values)
+    except ConfigError as error:
+        return _refused(400, str(error), "invalid_request_error")
+    if not web_of(request).services.running.ask(call_id, question):
+        return _refused(404, "no call of this id is running", "invalid_request_error")
+    return JSONResponse({"call_id": call_id, "asked": str(question.grammar)}, 202)
+
+
+@router.post("/calls/{call_id:path}", status_code=201)
 async def register(call_id: str, request: Request) -> Response:
     """Say ahead what is known about a call: caller, callee, language, prompt, policy, sinks ..."""
     try:
@@ -92,20 +105,7 @@ async def register(call_id: str, request: Request) -> Response:
     return JSONResponse(_shown(call_id, plan), 201)
 
 
-@router.post("/calls/{call_id}/collect", status_code=202)
-async def collect(call_id: str, request: Request) -> Response:
-    """Ask the caller of a running call; the answer comes as an event."""
-    try:
-        values = {**_fields(request.url.query), **_values(await _body(request))}
-        question = Question.parse(values)
-    except ConfigError as error:
-        return _refused(400, str(error), "invalid_request_error")
-    if not web_of(request).services.running.ask(call_id, question):
-        return _refused(404, "no call of this id is running", "invalid_request_error")
-    return JSONResponse({"call_id": call_id, "asked": str(question.grammar)}, 202)
-
-
-@router.delete("/calls/{call_id}")
+@router.delete("/calls/{call_id:path}")
 async def forget(call_id: str, request: Request) -> Response:
     """Forget what was said about a call that has not come."""
     try:

@@ -44,6 +44,7 @@ class Limits:
         proxies: networks of proxies, who come in the name of many.
         header: seconds for a whole request head, once TLS has begun; see :mod:`.door`.
         body: seconds for a whole body.
+        reader: seconds for the next piece of an answer to be read.
         refused: told of each refusal: a word, the client, a line.
     """
 
@@ -52,6 +53,7 @@ class Limits:
     proxies: tuple[str, ...] = ()
     header: float = 15.0
     body: float = 600.0
+    reader: float = 20.0
     refused: Callable[[str, str, str], None] = lambda why, who, line: None
     open: Counter[str] = field(default_factory=Counter)
 
@@ -135,6 +137,7 @@ class _Http(H11Protocol):
         self._counted: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._waits_for = ""
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -154,7 +157,37 @@ class _Http(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
         self._uncount()
+        self._has_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More waits to be read than the system takes."""
+        super().pause_writing()
+        self._wait_for_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        self._has_read()
+        super().resume_writing()
+
+    def _wait_for_reader(self, held: int) -> None:
+        """Cut the connection if of ``held`` bytes nothing is read in time."""
+
+        def look() -> None:
+            left = self.transport.get_write_buffer_size()
+            if left < held:
+                self._wait_for_reader(left)
+                return
+            self.limits.refused("slow reader", _who(self), "it does not read its answer")
+            self.transport.abort()
+
+        self._has_read()
+        self._unread = self.loop.call_later(self.limits.reader, look)
+
+    def _has_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         if self._counted is None:
