@@ -112,8 +112,9 @@ def test_a_caller_that_does_not_read_is_cut_and_its_words_reach_the_transcript()
             time.sleep(0.02)
     code, out, err = server.end()
     assert code == 0, err
-    words = [line.rsplit("] ", 1)[1] for line in out.splitlines() if line.startswith("mute final")]
+    finals = [line for line in out.splitlines() if line.startswith("mute final")]
+    words = [line.rpartition("]")[2] for line in finals]  # some are of silence
     heard = float(re.search(r"^mute ended after ([\d.]+) s: slow reader$", out, re.M)[1])
-    assert len(" ".join(words).split()) > heard / 3, "its words so far are kept"
+    assert len(" ".join(words).split()) > heard / 4, "its words so far are kept"
     assert "WARNING mute: the client is cut: it does not read" in err
     assert re.search(r"mute: over: slow reader; .*, 0 failed, 0\.0 s lost", err)
