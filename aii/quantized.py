@@ -14,7 +14,6 @@ CHUNK = 128
 """Rows at a time: what comes between the steps stays in the processor's cache."""
 
 _LARGEST = 127.0
-_DIVISOR = {"cpu": torch.tensor(_LARGEST, device="cpu")}  # a tensor is taken sooner than a number
 _SMALLEST = 1e-30  # scale of a row of zeros
 
 
@@ -73,8 +72,6 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) of any floating dtype -> (..., N)."""
-        if x.ndim == 2 and len(x) <= CHUNK:  # of a decoder's step, where every operation counts
-            return self._rows(x).to(self.dtype)
         rows = x.reshape(-1, x.shape[-1])
         if len(rows) <= CHUNK:
             out = self._rows(rows).to(self.dtype)
@@ -118,7 +115,7 @@ def _product(x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """x (M, K) times weights (N, K), and by what each row of the (M, N) is still to be scaled."""
     x = x.float()
     # A row of zeros is divided by zero and multiplied by it: whatever the integers are, it is zero.
-    own = x.abs().amax(dim=-1, keepdim=True).div_(_DIVISOR.get(x.device.type, _LARGEST))
+    own = x.abs().amax(dim=-1, keepdim=True).div_(_LARGEST)
     rounded = x.div(own).round_().to(torch.int8)
     return torch._int_mm(rounded, weight.t()) * scale, own
 

@@ -191,7 +191,6 @@ class _Plan:
         tokens, positions, places: (M,) numbers, positions in their rows, and rows.
         texts, audios: groups of rows that go side by side over their pasts, and their audios.
         over_text, over_audio: the parts that go by themselves, and where in the line they begin.
-        only: row and position of the token, where there is but one.
     """
 
     def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
@@ -209,15 +208,15 @@ class _Plan:
         self.tokens, self.positions, self.places = torch.tensor(
             [tokens, positions, places], device=device
         )
-        self.only = (places[0], positions[0]) if len(tokens) == 1 else None
+        self._only = (places[0], positions[0]) if len(tokens) == 1 else None
         began = list(zip(firsts, parts, strict=True))
         self.texts, self.over_text = self._side_by_side_in_text(began)
         self.audios, self.over_audio = self._side_by_side_on_shelves(began)
 
     def store(self, kv: Tensor, k: Tensor, v: Tensor) -> None:
         """Write keys and values (M, H, W) of the new tokens to their rows."""
-        if self.only is not None:
-            row, position = self.only
+        if self._only is not None:
+            row, position = self._only
             kv[row, 0, :, position] = k[0]
             kv[row, 1, :, position] = v[0]
         else:
@@ -278,9 +277,6 @@ class _Plan:
 
 def _over_text(q: Tensor, kv: Tensor, plan: _Plan) -> Tensor:
     """Attention of (M, H, W) over the tokens of each one's row; (M, D)."""
-    if plan.only is not None:
-        row, position = plan.only
-        return _look_up(q, *kv[row, :, :, : position + 1])
     out = torch.empty_like(q)
     for group in plan.texts:
         group.attend(q, kv[:, 0], kv[:, 1], out)
@@ -324,8 +320,6 @@ def _over_audio(q: Tensor, layer: int, plan: _Plan, aligning: list[int] | None) 
         count = len(part.rows) * part.width
         wanted = aligning if part.attention else None
         if count == 1 and wanted is None:
-            if plan.only is not None:
-                return _look_up(q, k[0], v[0])
             one = slice(first, first + 1)
             out[one] = _look_up(q[one], k[0], v[0]).view(1, *q.shape[1:])
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import re
@@ -12,6 +11,7 @@ import time
 import urllib.request
 
 import numpy as np
+from raw_websocket import raw_websocket
 from serve_rig import WAIT, Server, send
 from websockets.sync.client import connect
 
@@ -23,21 +23,7 @@ SMALL = 536
 
 def sleeper(address: tuple[str, int], path: str) -> socket.socket:
     """A WebSocket that reads the answer to its greeting and nothing more."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL)
-    sock.settimeout(WAIT)
-    sock.connect(address)
-    key = base64.b64encode(b"0123456789abcdef").decode()
-    sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += sock.recv(1)
-    assert head.startswith(b"HTTP/1.1 101 ")
-    return sock
+    return raw_websocket(address, path, wait=WAIT, room=SMALL, segment=SMALL)
 
 
 def floats() -> bytes:

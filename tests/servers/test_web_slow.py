@@ -5,7 +5,6 @@ Each test has a call running on the same server, which must not notice anything.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import json
@@ -17,6 +16,7 @@ import time
 import numpy as np
 import pytest
 from fake_engine import floats, speech, spoken
+from raw_websocket import raw_websocket
 from server_rig import WAIT, read_all, wait_until
 from web_rig import END, WebRig, call_beside, closed, messages, npy, pieces, refused, say
 
@@ -28,20 +28,7 @@ SILENCE = np.zeros(8000, "<f4").tobytes()
 def raw_ws(rig: WebRig, path: str) -> socket.socket:
     """A WebSocket by hand, which reads nothing that it is not made to; little fits on its way."""
     rig.web_listener._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # inherited
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.settimeout(WAIT)
-    sock.connect(rig.address)
-    key = base64.b64encode(b"0123456789abcdef").decode()
-    sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += sock.recv(1)
-    assert head.startswith(b"HTTP/1.1 101 ")
-    return sock
+    return raw_websocket(rig.address, path, wait=WAIT, room=4096)
 
 
 def frame(payload: bytes, opcode: int = 2) -> bytes:

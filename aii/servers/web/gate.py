@@ -99,6 +99,7 @@ class Gate:
         self._names = frozenset(name.lower() for name in names)
         self._names |= {urlsplit(origin).hostname or "" for origin in self._origins}
         self._hosts = frozenset(name.lower() for name in hosts)
+        self._names |= self._hosts
         self._rates = rates or Rates(None)
         self._refused = refused
 
@@ -173,7 +174,7 @@ class Gate:
             return False
         if name == "localhost" or name.endswith(".localhost"):
             return True
-        if name in self._names or name in self._hosts:
+        if name in self._names:
             return True
         try:
             return ipaddress.ip_address(name).is_loopback
