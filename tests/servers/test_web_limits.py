@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine, floats, speech, spoken
 from server_rig import WAIT, read_all, wait_until
-from web_rig import END, WebRig, call_beside, closed, messages, refused, say
+from web_rig import END, WebRig, call_beside, closed, messages, npy, refused, say
 from websockets.exceptions import InvalidStatus
 
 from aii.config import ServerConfig
@@ -235,10 +235,11 @@ def test_with_a_token_any_host_will_do_for_one_who_knows_it():
 def test_messages_that_are_too_big_are_refused():
     with WebRig(max_message=0.1) as rig, call_beside(rig):
         most = rig.config.max_message_bytes
-        for path in ("/ws", "/ws/transcription", "/ws/events"):
+        good = {"/ws": b"\0" * 4, "/ws/transcription": npy(np.zeros(320, "<f4")), "/ws/events": b""}
+        for path, before in good.items():
             with rig.ws(path) as ws:
-                if path != "/ws/events":
-                    ws.send(b"\0" * 4)
+                if before:
+                    ws.send(before)
                 with contextlib.suppress(OSError):
                     ws.send(b"\0" * (most + 4))
                 code, reason = closed(ws)
