@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .answers import answers, unsound
+from .errors import ServiceError
 from .heard import Heard, Layer
 from .ragged import Part, Ragged, audio_layers
 from .rows import Rows
@@ -92,6 +93,8 @@ class Encoding:
             return error
 
     def _read(self, features: Tensor) -> tuple[Tensor, list[Layer]]:
+        if self.model.compute_type == "int8" and not bool(features.isfinite().all()):
+            raise ServiceError("the encoded audio is not finite")  # integers would hide it
         return features, audio_layers(self.model.decoder, features)
 
 
@@ -141,8 +144,7 @@ class Batch:
 
     def encode(self) -> int:
         """Encode what waits for it, as many equally long windows as go together; how many."""
-        encoding = self.listen()
-        if encoding is None:
+        if (encoding := self.listen()) is None:
             return 0
         encoding.run()
         self.heard(encoding)
@@ -257,6 +259,9 @@ class Batch:
         """One pass of the decoder, and what it says to each."""
         parts = [_part(ticket) for ticket in tickets]
         hidden = decoder.run(parts)
+        wrong = unsound(hidden, parts)
+        if any(wrong) and len(parts) > 1 and self._model.compute_type == "int8":
+            raise ServiceError("of rows rounded together one is not finite")  # so each by itself
         places, probes, first = [], [], 0
         for ticket, part in zip(tickets, parts, strict=True):
             ask = _asked(ticket)
@@ -268,10 +273,7 @@ class Batch:
         scores = self._model.decoder.project(hidden[places + probes])
         asks = [_asked(ticket) for ticket in tickets]
         found = answers(asks, parts, scores[: len(places)], scores[len(places) :])
-        for number, (ticket, trouble) in enumerate(
-            zip(tickets, unsound(hidden, parts), strict=True)
-        ):
-            ask = _asked(ticket)
+        for number, (ticket, ask, trouble) in enumerate(zip(tickets, asks, wrong, strict=True)):
             ticket._length += len(ask.tokens[0])
             if trouble is not None:
                 found[number] = trouble
@@ -340,8 +342,7 @@ def run_alone(model: Whisper, steps: Steps[T]) -> T:
         batch.step()
     if ticket.error is not None:
         raise ticket.error
-    result: Any = ticket.result
-    return result
+    return ticket.result  # type: ignore[return-value]
 
 
 def watched(model: Whisper) -> bool:

@@ -179,7 +179,7 @@ class MultiHeadAttention(nn.Module):
             causal=kept.step.causal,
             explicit=self._written_out,
         )
-        return self.out(a.transpose(1, 2).flatten(2)), scores
+        return self.out(a.transpose(1, 2).flatten(2).to(x.dtype)), scores
 
     def _over_audio(
         self, x: Tensor, xa: Tensor | None, kept: Kept | AudioPass | None

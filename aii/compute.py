@@ -20,7 +20,8 @@ from torch import nn
 from .distinct import FewRows, SharedRow
 from .errors import ConfigError
 from .layers import Conv1d, Linear
-from .model import MultiHeadAttention, Whisper
+from .model import MultiHeadAttention, ResidualAttentionBlock, Whisper
+from .packed import PackedEmbedding, PackedLinear, PackedPerceptron, packs
 from .quantized import QuantizedEmbedding, QuantizedLinear, exact, quantize
 
 COMPUTE_TYPES = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -129,28 +130,76 @@ def _halve(model: Whisper, dtype: torch.dtype) -> None:
     model.decoder.positional_embedding.data = model.decoder.positional_embedding.data.to(dtype)
     model.encoder.positional_embedding = model.encoder.positional_embedding.to(dtype)
     model.dtype = dtype
+    if model.device.type == "cpu":
+        _keep_on_cpu(model, dtype)
+
+
+def _keep_on_cpu(model: Whisper, dtype: torch.dtype) -> None:
+    """What keys and values are kept in where the network computes in ``dtype``.
+
+    One query over few keys takes oneDNN 20 us in bfloat16, and some hundred whenever their number
+    is new to it, but 3 us in float32; over the audio it is the memory that counts from a width of
+    some 400 on (``benchmarks/LOG.md``).
+    """
+    model.decoder.kv_dtype = torch.float32
+    narrow = model.dims.n_text_state <= _NARROW
+    model.decoder.audio_dtype = torch.float32 if narrow else dtype
+
+
+_NARROW = 400
 
 
 def _quantize(model: Whisper) -> None:
     inner = torch.bfloat16 if native_bfloat16() else torch.float32
-    for module in list(model.modules()):
-        if isinstance(module, MultiHeadAttention):
-            layers = [
-                QuantizedLinear.of(cast(Linear, getattr(module, name)), inner) for name in _QKV
-            ]
-            module.qkv = QuantizedLinear.joined(layers)
-            for name, own in zip(_QKV, layers, strict=True):
-                setattr(module, name, own)
-            module.out = QuantizedLinear.of(cast(Linear, module.out))
-        elif isinstance(module, nn.Sequential):
-            for place, layer in enumerate(module):
-                if isinstance(layer, Linear):
-                    module[place] = QuantizedLinear.of(layer)
+    _keep_on_cpu(model, inner)
+    audio = model.decoder.audio_dtype or inner
+    for block in cast("list[ResidualAttentionBlock]", list(model.encoder.blocks)):
+        _quantize_attention(block.attn, inner)
+        block.mlp = _perceptron(block.mlp, apart=False)
+    for block in cast("list[ResidualAttentionBlock]", list(model.decoder.blocks)):
+        _quantize_attention(block.attn, torch.float32, tokens=True)
+        assert block.cross_attn is not None
+        _quantize_attention(block.cross_attn, audio, tokens=True, over_audio=True)
+        block.mlp = _perceptron(block.mlp, apart=True)
     for conv in (model.encoder.conv1, model.encoder.conv2):
         conv.to(inner)
-    model.encoder.conv_dtype = model.decoder.kv_dtype = inner
-    table = model.decoder.token_embedding
-    model.decoder.token_embedding = QuantizedEmbedding(*quantize(cast(nn.Embedding, table).weight))
+    model.encoder.conv_dtype = inner
+    table = quantize(cast(nn.Embedding, model.decoder.token_embedding).weight)
+    model.decoder.token_embedding = (
+        PackedEmbedding(*table) if packs() else QuantizedEmbedding(*table)
+    )
+
+
+def _quantize_attention(
+    attention: MultiHeadAttention,
+    inner: torch.dtype,
+    *,
+    tokens: bool = False,
+    over_audio: bool = False,
+) -> None:
+    """Query, key and value in one where they read the same, or each by itself."""
+    layers = [QuantizedLinear.of(cast(Linear, getattr(attention, name)), inner) for name in _QKV]
+    if over_audio:
+        query, *audio = layers
+        found = [_packed(query, apart=True), *(_packed(layer, apart=False) for layer in audio)]
+    else:
+        attention.qkv = _packed(QuantizedLinear.joined(layers), apart=tokens)
+        found = list(layers)
+    for name, own in zip(_QKV, found, strict=True):
+        setattr(attention, name, own)
+    attention.out = _packed(QuantizedLinear.of(cast(Linear, attention.out)), apart=tokens)
+
+
+def _perceptron(mlp: nn.Sequential, *, apart: bool) -> nn.Sequential:
+    first, gelu, last = mlp
+    kind = nn.Sequential if apart or not packs() else PackedPerceptron
+    layers = (_packed(QuantizedLinear.of(cast(Linear, own)), apart=apart) for own in (first, last))
+    return kind(next(layers), gelu, next(layers))
+
+
+def _packed(layer: QuantizedLinear, *, apart: bool) -> nn.Module:
+    """The layer in one operation, where there is one."""
+    return PackedLinear(layer, apart=apart) if packs() else layer
 
 
 _QKV = ("query", "key", "value")

@@ -71,7 +71,7 @@ class FewRows:
             return None
         rows: Tensor | QuantizedEmbedding = weight[shared.rows]
         if isinstance(table, QuantizedEmbedding):
-            rows = QuantizedEmbedding(weight[shared.rows], table.scale[shared.rows])
+            rows = table.some(shared.rows)
         return cls(shared, rows, _mark(weight))
 
     def serve(self, table: nn.Embedding | QuantizedEmbedding) -> bool:

@@ -71,6 +71,9 @@ class Heard:
 class Shelves:
     """The windows of many decodes.
 
+    Attributes:
+        dtype: of what is kept.
+
     Args:
         shape: layers, heads and width of a head.
     """
@@ -80,7 +83,7 @@ class Shelves:
     ) -> None:
         self._shape = shape
         self._device = device
-        self._dtype = dtype
+        self.dtype = dtype
         self._shelves: list[Shelf] = []
 
     @property
@@ -115,11 +118,11 @@ class Shelves:
             if shelf.frames == frames and shelf.free:
                 return shelf
         layers, heads, width = self._shape
-        size = torch.empty((), dtype=self._dtype).element_size()
+        size = torch.empty((), dtype=self.dtype).element_size()
         bytes_each = 2 * layers * heads * frames * width * size
         places = min(max(SHELF_BYTES // max(bytes_each, 1), 1), SHELF_PLACES)
         shape = (layers, 2, places, heads, frames, width)
-        store = zeros(shape, self._device, self._dtype)
+        store = zeros(shape, self._device, self.dtype)
         shelf = Shelf(frames, [(k, v) for k, v in store], list(range(places)))
         self._shelves.append(shelf)
         return shelf

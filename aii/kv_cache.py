@@ -58,8 +58,9 @@ class LayerCache:
             self.values[:, :, step.start : step.end] = values
         else:
             rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
-            self.keys[rows, :, step.positions] = keys.transpose(1, 2)
-            self.values[rows, :, step.positions] = values.transpose(1, 2)
+            dtype = self.keys.dtype
+            self.keys[rows, :, step.positions] = keys.transpose(1, 2).to(dtype)
+            self.values[rows, :, step.positions] = values.transpose(1, 2).to(dtype)
         return self.keys[:, :, : step.end], self.values[:, :, : step.end]
 
 
@@ -72,7 +73,7 @@ class KVCache:
         n_state: width of the decoder; must be a multiple of ``n_head``.
         rows: sequences decoded together.
         capacity: most tokens per row (448 for Whisper).
-        device, dtype: of the stored tensors; the dtype in which the decoder computes.
+        device, dtype: of the stored tensors.
     """
 
     def __init__(

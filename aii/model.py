@@ -127,7 +127,8 @@ class TextDecoder(nn.Module):
     """Tokens and encoded audio to a score for every possible next token.
 
     Attributes:
-        kv_dtype: of cached keys and values, where it is not the audio's.
+        kv_dtype: of cached keys and values, where it is not the encoded audio's.
+        audio_dtype: the same of those of the audio.
         few: the rows of the table that differ, where most are one; set when a model is loaded.
     """
 
@@ -141,6 +142,7 @@ class TextDecoder(nn.Module):
         )
         self.ln = LayerNorm(n_state)
         self.kv_dtype: torch.dtype | None = None
+        self.audio_dtype: torch.dtype | None = None
         self.few: FewRows | None = None
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)

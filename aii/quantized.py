@@ -110,6 +110,10 @@ class QuantizedEmbedding(nn.Module):
         product, scale = _product(hidden.reshape(-1, hidden.shape[-1]), self.weight, self.scale)
         return product.mul_(scale).view(*hidden.shape[:-1], len(self.scale))
 
+    def some(self, tokens: Tensor) -> QuantizedEmbedding:
+        """The table of some tokens only."""
+        return type(self)(self.weight[tokens], self.scale[tokens])
+
 
 def _product(x: Tensor, weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """x (M, K) times weights (N, K), and by what each row of the (M, N) is still to be scaled."""

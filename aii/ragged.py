@@ -78,7 +78,8 @@ class Ragged:
         self.decoder = decoder
         self._blocks = cast("list[ResidualAttentionBlock]", list(decoder.blocks))
         self._dtype = dtype or weight.dtype
-        kept = decoder.kv_dtype or self._dtype
+        text = decoder.kv_dtype or self._dtype
+        audio = decoder.audio_dtype or self._dtype
         width = weight.shape[1] // decoder.n_head
         self.rows = Rows(
             len(self._blocks),
@@ -87,11 +88,11 @@ class Ragged:
             capacity=weight.shape[0],
             places=places,
             device=weight.device,
-            dtype=kept,
+            dtype=text,
         )
         shape = (len(self._blocks), decoder.n_head, width)
-        self.shelves = Shelves(shape, weight.device, kept)
-        self._q_scale, self._k_scale = _scales(width, kept)
+        self.shelves = Shelves(shape, weight.device, audio)
+        self._q_scale, self._k_scale = _scales(width, text)
         self._aligning = heads_by_layer(model.alignment_heads)
 
     def hear(self, features: Tensor) -> Heard:
@@ -125,20 +126,22 @@ class Ragged:
         q, k, v = (part.view(shape) for part in attn.projected(block.attn_ln(h)))
         kv = self.rows.kv[layer]
         plan.store(kv, k if self._k_scale is None else k * self._k_scale, v)
-        h = h + attn.out(_over_text(q * self._q_scale, kv, plan))
+        h = h + attn.out(_over_text(q.to(kv.dtype) * self._q_scale, kv, plan).to(h.dtype))
         q = cross.query(block.cross_attn_ln(h)).view(shape)
-        h = h + cross.out(_over_audio(q * self._q_scale, layer, plan, self._aligning.get(layer)))
+        q = q.to(self.shelves.dtype) * self._q_scale
+        h = h + cross.out(_over_audio(q, layer, plan, self._aligning.get(layer)).to(h.dtype))
         return h + block.mlp(block.mlp_ln(h))
 
 
 def audio_layers(decoder: TextDecoder, features: Tensor) -> list[Layer]:
     """The keys and values (A, H, S, W) of encoded audio (A, S, D) in each layer of the decoder."""
     layers = []
+    dtype = decoder.audio_dtype or features.dtype
     for block in decoder.blocks:
         cross = cast("ResidualAttentionBlock", block).cross_attn
         assert cross is not None
-        k, v = cross.split(cross.key(features)), cross.split(cross.value(features))
-        _, scale = _scales(k.shape[-1], decoder.kv_dtype or features.dtype)
+        k, v = (cross.split(layer(features)).to(dtype) for layer in (cross.key, cross.value))
+        _, scale = _scales(k.shape[-1], dtype)
         layers.append((k if scale is None else k * scale, v))
     return layers
 
@@ -220,7 +223,7 @@ class _Plan:
             kv[row, 0, :, position] = k[0]
             kv[row, 1, :, position] = v[0]
         else:
-            kv[self.places, :, :, self.positions] = torch.stack([k, v], dim=1)
+            kv[self.places, :, :, self.positions] = torch.stack([k, v], dim=1).to(kv.dtype)
 
     def _side_by_side_in_text(
         self, parts: list[tuple[int, Part]]

@@ -39,6 +39,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aii.resources import asset
 from aii.servers.lifecycle import raise_file_limit
@@ -126,9 +127,12 @@ class Ear:
         *lines, rest = bytes(call.received).split(b"\n")
         call.received[:] = rest
         for line in lines:
-            event = json.loads(line)
-            if event["type"] in ("partial", "final"):
-                self.reached.setdefault(call.number, []).append((float(event["end"]), now))
+            self.take(call, json.loads(line), now)
+
+    def take(self, call: Call, event: dict[str, Any], now: float) -> None:
+        """One event of a call."""
+        if event["type"] in ("partial", "final"):
+            self.reached.setdefault(call.number, []).append((float(event["end"]), now))
 
     def delay(self, call: Call, mark: float, sent: float) -> float | None:
         """Seconds from the mark's last byte to the first result that reaches it, or None."""

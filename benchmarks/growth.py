@@ -1,7 +1,8 @@
 """Whether anything grows: latency and memory against a call's length and the number of calls.
 
-    python -m benchmarks.growth             # a call of 8 h, then up to 1,000 calls; 6 minutes
-    python -m benchmarks.growth --quick     # a call of 12 s, up to 10 calls
+    python -m benchmarks.growth                 # 2 to 3 h of a call, up to 1,000 calls; 6 minutes
+    python -m benchmarks.growth --minutes 16    # the whole 8 h
+    python -m benchmarks.growth --quick         # a call of 12 s, up to 10 calls
 
 A call's length: the sample call again and again, through a session and the engine with the embedded
 model, as fast as they go; the clock that the session sees is the call's own. At each length the
