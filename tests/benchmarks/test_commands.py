@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import calls_per_machine, decode_speed, growth, server_overhead
+from benchmarks import calls_per_machine, decode_speed, growth, overload, server_overhead
 
 
 @pytest.fixture
@@ -67,3 +67,11 @@ def test_calls_per_machine(results):
     (line,) = results(calls_per_machine)
     assert line["windows"] == line["calls"] == 2
     assert line["answered"] >= 1
+
+
+def test_overload(results):
+    found = {line["metric"]: line["value"] for line in results(overload)}
+    assert (found["offered"], found["taken"], found["refused"]) == (3, 2, 1)
+    assert found["windows"] >= 2
+    assert found["uncovered"] == found["lost"] == 0
+    assert found["last_words_p95"] > 0
