@@ -69,6 +69,8 @@ def in_process(monkeypatch, *flags: str):
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(command, "_announce", announce)
+    # With a thread that is late the command ends the process, which here is that of the tests.
+    monkeypatch.setattr(os, "_exit", lambda code: None)
     assert command.main(["--port", "0", *flags]) == 0
     return ran[0]
 

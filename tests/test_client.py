@@ -208,9 +208,9 @@ def test_a_server_that_never_finishes(serve) -> None:
         done.wait(WAIT)
 
     server = serve(handle)
-    lines = stream_call(server.address, PCM, realtime=False, timeout=1.5)
+    lines = stream_call(server.address, PCM, realtime=False, timeout=5.0)
     assert next(lines) == "half"
-    with pytest.raises(ServiceError, match="did not finish its answer within 1.5 s"):
+    with pytest.raises(ServiceError, match="did not finish its answer within 5 s"):
         next(lines)
     done.set()
 

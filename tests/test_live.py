@@ -165,9 +165,9 @@ def test_a_source_with_a_fault_of_its_own() -> None:
 
 def test_a_server_that_never_answers_is_left() -> None:
     with Endpoint(mute=True) as endpoint:
-        _, over = talk(Server(endpoint.address, timeout=2.0), Blocks(ramp(100)))
+        _, over = talk(Server(endpoint.address, timeout=5.0), Blocks(ramp(100)))
         wait_until(lambda: endpoint.ended == ["desk"])
-    assert str(over.error).endswith("did not give the last words within 2 s")
+    assert str(over.error).endswith("did not give the last words within 5 s")
 
 
 def test_no_server() -> None:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 CLOSING = 30.0
 """Seconds that a replaced engine gets to come to rest."""
 
+LAST_LINE = 2.0
+"""Seconds for what is said of models that were replaced a moment before the end."""
+
 LETTING_GO = (0.1, 0.4, 1.5, 5.0, 0.0)
 """Seconds between the looks whether the last holder of a replaced model has let go of it."""
 
@@ -88,6 +91,7 @@ class Models:
         self._uses: Counter[int] = Counter()  # calls of each engine
         self._engines: dict[int, Engine] = {id(first.engine): first.engine}
         self._closing: list[Engine] = []  # replaced, and not at rest yet
+        self._retiring: list[threading.Thread] = []
         self._retired: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._changing = threading.Lock()
@@ -192,7 +196,11 @@ class Models:
         with self._lock:
             self._closed = True
             engines = list(self._engines.values())
-        return sum(not engine.close(timeout) for engine in engines) == 0
+            retiring = list(self._retiring)
+        at_rest = sum(not engine.close(timeout) for engine in engines) == 0
+        for thread in retiring:  # of models replaced a moment ago: they have a line to say
+            thread.join(LAST_LINE)
+        return at_rest
 
     # Changes.
 
@@ -244,10 +252,13 @@ class Models:
             for key in idle:
                 del self._uses[key]
             self._closing += engines
-        if engines:
-            threading.Thread(
+            if not engines:
+                return
+            retire = threading.Thread(
                 target=self._close_all, args=(engines,), name="aii-retire", daemon=True
-            ).start()
+            )
+            self._retiring = [*filter(threading.Thread.is_alive, self._retiring), retire]
+            retire.start()
 
     def _close_all(self, engines: list[Engine]) -> None:
         holders = [weakref.ref(engine) for engine in engines]

@@ -185,7 +185,8 @@ def test_a_signal_to_a_process_that_starts_ends_it_well(number):
     process.send_signal(number)
     _, err = process.communicate(timeout=WAIT)
     assert process.returncode == 0, err
-    assert "Traceback" not in err
+    # Python itself reports a signal that comes in a callback of its own, while it imports.
+    assert "Traceback" not in err.partition("Exception ignored in")[0]
     assert "listening" not in err
 
 

@@ -205,7 +205,7 @@ def half_open(address: str) -> list[socket.socket]:
 
 def test_strangers_are_refused_with_a_reason_and_a_call_beside_them_goes_on() -> None:
     token = "a-token-of-ours"
-    environ = {"AII_TOKEN": token, "AII_MAX_MESSAGE": "0.25", "AII_PING": "1"}
+    environ = {"AII_TOKEN": token, "AII_MAX_MESSAGE": "0.25", "AII_PING": "5"}
     with served(**environ) as address:
         url = f"ws://{address}/ws/transcription"
         good = {"additional_headers": {"Authorization": f"Bearer {token}"}}

@@ -74,8 +74,8 @@ def test_who_does_not_read_is_cut_with_the_reason_and_the_call_beside_keeps_its_
     with sleeper(server.web, "/ws/events") as watcher:
         call.start()
         talk(server.web, lambda: cut(server.web) >= 1)
+        told = rest(watcher)  # at once: what is cut is dropped some seconds later
         call.join(WAIT)
-        told = rest(watcher)
     code, _, err = server.end()
     assert code == 0, err
     assert b"\x03\xf0what was sent was not read in time" in told[-200:]

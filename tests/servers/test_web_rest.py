@@ -304,6 +304,7 @@ def test_only_so_many_recordings_are_in_work_at_once():
         rig.engine.gate.set()
         thread.join(WAIT)
         assert found[0].text.split() == spoken(SPOKEN).split()
+        wait_until(lambda: rig.web.recordings == 0)  # its file is closed behind the answer
         assert ask(client).text == found[0].text
         assert refused(rig)["recordings"] == 1
 

@@ -76,8 +76,8 @@ def test_a_reader_of_server_sent_events_that_does_not_read_is_cut():
 
 
 def test_a_reader_of_a_long_answer_has_time_as_long_as_it_reads():
-    with WebRig(slow_reader=0.5) as rig:
-        samples = speech(400, 1, longest=0.3)
+    with WebRig(slow_reader=2.0) as rig:
+        samples = speech(600, 1, longest=0.3)
         say(rig, "/ws?call_id=long", floats(samples), size=16000)
         rig.web_listener._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         with socket.socket() as reader:
@@ -122,7 +122,7 @@ def test_a_caller_that_does_not_read_its_answers_is_cut_and_its_words_are_kept()
 
 
 def test_a_client_that_answers_no_ping_is_dead():
-    with WebRig(ping=1.0) as rig, call_beside(rig):
+    with WebRig(ping=3.0) as rig, call_beside(rig):
         with raw_ws(rig, "/ws?call_id=dead") as sock:
             sock.sendall(frame(SILENCE[:4000]))
             rest = b""
@@ -159,7 +159,7 @@ def test_a_client_that_we_do_not_read_is_not_dead_for_not_answering(monkeypatch)
 
 
 def test_a_session_that_sends_nothing_is_closed():
-    with WebRig(first_byte_timeout=1.0, idle_timeout=1.5) as rig:
+    with WebRig(first_byte_timeout=3.0, idle_timeout=3.0) as rig:
         with rig.ws("/ws") as ws:
             code, reason = closed(ws)
             assert code == 1008

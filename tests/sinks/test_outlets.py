@@ -295,7 +295,7 @@ def test_what_an_earlier_run_has_left_for_a_calls_own_webhook_is_delivered(tmp_p
         assert isinstance(late.sink, WebhookSink)
         late.sink._most = 0.05
         wait_until(lambda: late.sink._spool.held and len(late.sink._schedule) == 1)
-        assert outlets.close(0.5)
+        assert outlets.close(WAIT)
         receiver.up()
         outlets = build(tmp_path, "none", rules=("webhook,queue=1M",))
         wait_until(lambda: receiver.taken)

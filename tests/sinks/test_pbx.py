@@ -136,6 +136,7 @@ def test_a_lost_connection_is_made_again_and_no_final_is_lost(caplog):
         sink = manager(asterisk)
         send(sink, started(), final("one"))
         wait_until(lambda: len(asterisk.events) == 2)
+        wait_until(lambda: sink.pending == 0)  # its answer has come, too
         asterisk.cut()
         send(sink, final("two", 3), final("three", 4), END)
         assert sink.close(WAIT)
@@ -152,7 +153,7 @@ def test_finals_wait_for_an_asterisk_that_is_not_there_yet(caplog):
     send(sink, started(), final("one"))
     wait_until(lambda: "cannot be reached" in caplog.text)
     assert sink.pending == 2
-    assert sink.close(1.0)
+    assert sink.close(WAIT)
     assert "2 events are lost" in caplog.text
 
 
