@@ -3,7 +3,7 @@
 float32    exact, what every checkpoint is loaded as
 bfloat16   half the memory; fast where the processor has it natively
 float16    half the memory, for GPUs
-int8       a quarter of the memory: linear layers and the table of tokens in 8-bit integers, the
+int8       a third of the memory: linear layers and the table of tokens in 8-bit integers, the
            rest in bfloat16 where it is native, else in float32; for processors
 auto       float16 on a GPU; else bfloat16 where it is native, int8 where its products come out
            exact, or float32

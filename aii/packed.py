@@ -57,7 +57,7 @@ class PackedLinear(nn.Module):
         rows, own = _levelled(rows)
         # The bias is in the product already, and must not be scaled with it.
         out = torch.addcmul(self.bias, _product(rows, self.packed).sub_(self.bias), own)
-        return out.view(*x.shape[:-1], -1).to(self.dtype)
+        return out.view(*x.shape[:-1], out.shape[-1]).to(self.dtype)
 
 
 class PackedPerceptron(nn.Sequential):
@@ -85,7 +85,7 @@ class PackedEmbedding(QuantizedEmbedding):
         else:
             rows, own = _levelled(rows)
             out = _product(rows, self.packed).mul_(own)
-        return out.view(*hidden.shape[:-1], -1)
+        return out.view(*hidden.shape[:-1], out.shape[-1])
 
 
 @cache

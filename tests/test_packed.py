@@ -75,6 +75,7 @@ def test_tokens_are_near_the_written_out_layer_however_unlike_they_are(rows) -> 
     scale = expected.sub(whole.bias).abs().amax(dim=-1, keepdim=True)
     assert ((found - expected).abs() <= 0.03 * scale).all()
     assert layer(x.bfloat16()[:, None]).shape == (rows, 1, 96)
+    assert layer(x[:0]).shape == (0, 96)
 
 
 def test_what_is_no_number_stays_none() -> None:
