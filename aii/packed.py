@@ -1,12 +1,16 @@
 """Linear layers of 8-bit integers, each in one operation.
 
 PyTorch brings a product that rounds its input to 255 steps, multiplies integers (FBGEMM) and scales
-the sums, in a third to a half of the time that this takes written out (:mod:`aii.quantized`, which
-is the slow twin, and what is taken where PyTorch or the processor lacks it). All rows of an input
-share one step, from the least of their values to the greatest. For the frames of a window that
-is as good. Tokens of several calls are first brought to the same greatest value each, so that
-none is rounded more coarsely for another one's sake. What is no number in one row spoils the step
-of all, and is no number afterwards: :mod:`aii.batch` then has each call read by itself.
+the sums, in a third to two thirds of the time that this takes written out (:mod:`aii.quantized`,
+which is the slow twin, and what is taken where PyTorch or the processor lacks it). All rows of an
+input share one step, from the least of their values to the greatest. For the frames of a window
+that is as good. Tokens of several calls are first brought to the same greatest value each, so that
+none is rounded more than twice as coarsely for another one's sake; still, what a token gives
+depends a little on those beside it, as it does on their number. A step is never below 6e-5.
+
+What is no number spoils the step of all rows. Among several it is no number afterwards, and
+:mod:`aii.batch` then has each call read by itself; a single row and a window may hide it, so that
+encoded audio is looked at before (:func:`check_audio`).
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import ServiceError
@@ -64,10 +67,12 @@ class PackedPerceptron(nn.Sequential):
     """The two layers behind an encoder's attention, some frames after the others."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        first, _, last = self
+        """(B, T, D) -> (B, T, D); whole where hooks look on."""
+        if any(layer._forward_hooks or layer._forward_pre_hooks for layer in self):
+            return torch.stack([super(PackedPerceptron, self).forward(own) for own in x])
         pieces = -(-x.shape[1] // PIECE)
-        return torch.cat([last(F.gelu(first(own))) for own in x.chunk(pieces, dim=1)], dim=1)
+        first, gelu, last = self
+        return torch.cat([last(gelu(first(own))) for own in x.chunk(pieces, dim=1)], dim=1)
 
 
 class PackedEmbedding(QuantizedEmbedding):
@@ -75,11 +80,13 @@ class PackedEmbedding(QuantizedEmbedding):
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         super().__init__(weight, scale)
-        self.packed = _pack(weight, scale, None)
+        self.packed: Any = None  # a second copy, made only where all scores are asked for
 
     def project(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V) float32."""
         rows = hidden.float().reshape(-1, hidden.shape[-1])
+        if self.packed is None:
+            self.packed = _pack(self.weight, self.scale, None)
         if len(rows) == 1:
             out = _product(rows, self.packed)
         else:
@@ -88,12 +95,26 @@ class PackedEmbedding(QuantizedEmbedding):
         return out.view(*hidden.shape[:-1], out.shape[-1])
 
 
+def check_audio(features: Tensor, table: nn.Module) -> None:
+    """See to it that encoded audio for a decoder with such a ``table`` is numbers.
+
+    Raises:
+        ServiceError: it is not, and packed integers would hide it.
+    """
+    if isinstance(table, PackedEmbedding) and not bool(features.isfinite().all()):
+        raise ServiceError("the network's scores of this audio are not finite numbers")
+
+
 @cache
 def packs() -> bool:
     """Whether PyTorch has the operation, and the processor sums its products exactly."""
+    if torch.backends.quantized.engine not in ("x86", "fbgemm"):
+        return False
     try:
         weight = torch.full((32, 64), 127, dtype=torch.int8)
-        packed = _pack(weight, torch.ones(32), None)
+        with warnings.catch_warnings():  # told once: tensors of this kind are to go, some day
+            warnings.simplefilter("ignore", UserWarning)
+            packed = _pack(weight, torch.ones(32), None)
         x = torch.arange(256.0).remainder(64).mul(4).clamp(max=255).view(4, 64)
         x[1:] = x[1:].flip(-1)
         x[:, 0], x[:, 1] = 0.0, 255.0  # so that a step is 1
@@ -104,11 +125,9 @@ def packs() -> bool:
 
 def _pack(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Any:
     """Weights (N, K) as the operation wants them."""
-    with warnings.catch_warnings():  # that tensors of this kind are to go, some day: then packs()
-        warnings.simplefilter("ignore", UserWarning)  # says no
-        whole = torch._make_per_channel_quantized_tensor(
-            weight.contiguous(), scale.double(), torch.zeros(len(scale), dtype=torch.long), 0
-        )
+    whole = torch._make_per_channel_quantized_tensor(
+        weight.contiguous(), scale.double(), torch.zeros(len(scale), dtype=torch.long), 0
+    )
     return torch.ops.quantized.linear_prepack(whole, bias)
 
 

@@ -3,7 +3,7 @@
 The new tokens of all decodes stand in one line, so that every weight is read once for all of them.
 In attention, rows that read one token go side by side where their pasts (or their audios) stand
 side by side; the others go one after the other. What a decode gets does not depend on who else is
-in the pass, but for the rounding of floating-point sums. The slow twin is ``TextDecoder.forward``.
+in the pass, but for rounding, of sums and of integers. The slow twin is ``TextDecoder.forward``.
 
 Shapes: M tokens in line, D = H heads x W, S encoder frames.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .attention import heads_by_layer
 from .heard import Heard, Layer, Shelf, Shelves
+from .packed import check_audio
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Ragged:
 
 def audio_layers(decoder: TextDecoder, features: Tensor) -> list[Layer]:
     """The keys and values (A, H, S, W) of encoded audio (A, S, D) in each layer of the decoder."""
+    check_audio(features, decoder.token_embedding)
     layers = []
     dtype = decoder.audio_dtype or features.dtype
     for block in decoder.blocks:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .attention import AttentionRecorder
 from .logit_filters import Filter
+from .packed import check_audio
 from .search import likeliest
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class _Alone:
     def listen(self, step: Encode | Attach) -> Tensor:
         mel = step.mel if isinstance(step, Encode) else None
         features = self._model.encoder(mel) if mel is not None else step.features  # type: ignore[union-attr]
+        check_audio(features, self._model.decoder.token_embedding)
         self._features, self._cache = features, None
         return features
 

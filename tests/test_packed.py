@@ -12,7 +12,7 @@ from aii import compute, packed
 from aii.audio.pcm import slin_to_float
 from aii.batch import Batch, run_alone
 from aii.compute import convert
-from aii.decoding import DecodingOptions
+from aii.decoding import DecodingOptions, decode, detect_language
 from aii.errors import ServiceError
 from aii.layers import Linear
 from aii.loops import decoding_steps
@@ -20,7 +20,7 @@ from aii.mel import log_mel_spectrogram
 from aii.packed import PIECE, PackedEmbedding, PackedLinear, PackedPerceptron, packs
 from aii.quantized import QuantizedEmbedding, QuantizedLinear, quantize
 from aii.resources import asset
-from aii.steps import Encode
+from aii.steps import Attach, Encode, run_plainly
 
 pytestmark = pytest.mark.skipif(
     not packs(), reason="this PyTorch or this CPU has no exact integer products in one operation"
@@ -163,16 +163,34 @@ def test_a_model_is_near_the_written_out_one(monkeypatch, embedded_model) -> Non
         assert float((one - other).norm() / other.norm()) < 0.05
 
 
-def test_audio_that_becomes_no_numbers_is_an_error(embedded_model) -> None:
+@pytest.mark.parametrize("way", ["encode", "attach", "plainly", "decode", "language"])
+def test_audio_that_becomes_no_numbers_is_an_error(embedded_model, way) -> None:
     model = convert(copy.deepcopy(embedded_model), "int8")
-
-    def steps(mel: Tensor):
-        yield Encode(mel)
-
     spoilt = torch.randn(1, 80, 500)
     spoilt[:, :, 100:104] = float("nan")
+
+    def steps():
+        yield Attach(model.encoder(spoilt)) if way == "attach" else Encode(spoilt)
+
+    ways = {
+        "plainly": lambda: run_plainly(model, steps()),
+        "decode": lambda: decode(model, spoilt[0], DecodingOptions(language="en", fp16=False)),
+        "language": lambda: detect_language(model, spoilt[0]),
+    }
     with pytest.raises(ServiceError, match="not finite"):
-        run_alone(model, steps(spoilt))
+        ways.get(way, lambda: run_alone(model, steps()))()
+
+
+def test_hooks_see_a_perceptron_as_it_is_otherwise(embedded_model) -> None:
+    model = convert(copy.deepcopy(embedded_model), "int8")
+    mel, seen = torch.randn(2, 80, 1500), []
+    expected = model.encoder(mel)
+    mlp = model.encoder.blocks[0].mlp
+    for layer in mlp:
+        layer.register_forward_hook(lambda layer, given, found: seen.append(found.shape[-2]))
+    found = model.encoder(mel)
+    assert seen == [750] * 6
+    assert float((found - expected).norm() / expected.norm()) < 0.08
 
 
 @pytest.mark.parametrize("trouble", ["saturating", "missing"])

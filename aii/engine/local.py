@@ -297,16 +297,18 @@ class LocalEngine:
         """Answer those that are done, and let them leave."""
         for job in [job for job in self._running if job.ticket is None or job.ticket.done]:
             self._running.remove(job)
+            # From here on nobody can withdraw it any more: it is either cancelled or answered.
+            wanted = job.future.set_running_or_notify_cancel()
             with self._changed:
                 assert job.entry is not None
                 ours = self._batcher.finish(job.entry)
-                self._record.count("cancelled", ours and job.future.cancelled())
-            self._answer(job)
+                self._record.count("cancelled", ours and not wanted)
+            if wanted:
+                self._answer(job)
 
     def _answer(self, job: _Job) -> None:
         ticket, now = job.ticket, self._clock()
-        if ticket is None or job.future.cancelled():
-            return
+        assert ticket is not None  # only a request that was cancelled before has none
         if ticket.error is not None:
             log.debug("request %d failed", job.request.request_id, exc_info=ticket.error)
             with self._changed:

@@ -30,7 +30,7 @@ CLOSING = 30.0
 """Seconds that a replaced engine gets to come to rest."""
 
 LAST_LINE = 2.0
-"""Seconds for what is said of models that were replaced a moment before the end."""
+"""Seconds, for all together, for what is said of models replaced a moment before the end."""
 
 LETTING_GO = (0.1, 0.4, 1.5, 5.0, 0.0)
 """Seconds between the looks whether the last holder of a replaced model has let go of it."""
@@ -198,8 +198,9 @@ class Models:
             engines = list(self._engines.values())
             retiring = list(self._retiring)
         at_rest = sum(not engine.close(timeout) for engine in engines) == 0
+        until = time.monotonic() + LAST_LINE
         for thread in retiring:  # of models replaced a moment ago: they have a line to say
-            thread.join(LAST_LINE)
+            thread.join(max(0.0, until - time.monotonic()))
         return at_rest
 
     # Changes.

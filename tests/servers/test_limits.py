@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -236,7 +237,8 @@ def test_calls_above_the_limit_are_refused_with_a_line(caplog):
         first.sendall(slin(speech(1)))
         wait_until(lambda: rig.server.open_calls == 1)
         with rig.connect() as second:
-            second.sendall(b"x" * 10_000)  # more might meet a socket that is closed already
+            with contextlib.suppress(OSError):  # it may be closed before all is sent
+                second.sendall(b"x" * 100_000)
             reply = read_all(second)
         assert reply == "aii: refused: 1 calls are open already; try again later\n"
         first.shutdown(socket.SHUT_WR)
@@ -333,9 +335,7 @@ def test_a_mistake_of_ours_ends_one_call(caplog, monkeypatch):
     caplog.set_level(logging.ERROR)
     samples = speech(2)
     with Rig() as rig:
-        monkeypatch.setattr(
-            "aii.streaming.session.Session.dtmf", lambda self, digit: 1 / 0, raising=True
-        )
+        monkeypatch.setattr("aii.streaming.session.Session.dtmf", lambda self, digit: 1 / 0)
         wire = b"\x01\0\x10" + bytes(16) + b"\x03\0\x017"
         with rig.connect() as client:
             client.sendall(wire)

@@ -134,7 +134,7 @@ def test_a_running_call_is_asked_and_only_that_one():
             wait_until(
                 lambda: {e.call_id for e in list(rig.listener.events)} == {"call-a", "call-b"}
             )
-            assert running.ask("call-a", question)
+            wait_until(lambda: running.ask("call-a", question))
 
             def say() -> list[Answer]:
                 """A quarter of a second more of the word, until it is looked at."""

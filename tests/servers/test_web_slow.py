@@ -92,7 +92,7 @@ def test_a_reader_of_a_long_answer_has_time_as_long_as_it_reads():
             while data := reader.recv(2048):
                 found += data
                 time.sleep(0.02)
-        assert len(found) > 100_000, "else it proves nothing"
+        assert len(found) > 300_000, "else it proves nothing"
         text = json.loads(found.split(b"\r\n\r\n", 1)[1])["text"]
         assert text.split() == spoken(samples).split()
         assert not refused(rig)
@@ -159,7 +159,7 @@ def test_a_client_that_we_do_not_read_is_not_dead_for_not_answering(monkeypatch)
 
 
 def test_a_session_that_sends_nothing_is_closed():
-    with WebRig(first_byte_timeout=3.0, idle_timeout=3.0) as rig:
+    with WebRig(first_byte_timeout=5.0, idle_timeout=5.0) as rig:
         with rig.ws("/ws") as ws:
             code, reason = closed(ws)
             assert code == 1008
