@@ -73,5 +73,5 @@ def test_overload(results):
     found = {line["metric"]: line["value"] for line in results(overload)}
     assert (found["offered"], found["taken"], found["refused"]) == (3, 2, 1)
     assert found["windows"] >= 2
-    assert found["uncovered"] == found["lost"] == 0
+    assert found["uncovered"] == found["lost"] == found["failed"] == 0
     assert found["last_words_p95"] > 0
