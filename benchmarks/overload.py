@@ -15,8 +15,9 @@ the last of them windows count, then all hang up at once. Three times, with the 
 ``in_time`` are the windows of the calls taken that were answered within 1 s, ``skipped`` those that
 were left out meanwhile and told so, ``refused`` calls that were turned away with a line.
 ``last_words`` are seconds from hanging up to a call's end. Finals must cover all audio of every
-call that was taken: ``uncovered`` and ``lost`` are seconds, ``failed`` finals that could not be decoded,
-and the exit code says whether there were any. ``sender_late`` is by how much our own frames were.
+call that was taken: ``uncovered`` and ``lost`` are seconds, ``failed`` finals that could not be
+decoded, and the exit code says whether there were any. ``sender_late`` is by how much our own
+frames were late.
 """
 
 from __future__ import annotations
