@@ -25,7 +25,7 @@ RUN case "${VARIANT}" in \
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY assets assets
 COPY aii aii
-RUN pip install --constraint constraints.txt '.[web,metrics,telephony,vad]'
+RUN pip install --constraint constraints.txt '.[fast,web,metrics,telephony,vad]'
 
 FROM python:${PYTHON}
 # ffmpeg is for uploaded recordings that are neither WAV nor raw SLIN.

@@ -41,13 +41,13 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; run: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# What the product needs, and the better detector of voices, which the demo asks for.
+# What the product needs, its compiled loops, and the better detector of voices.
 $(CORE): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up $(VENV): PyTorch, numpy and tiktoken; the first time takes a few minutes."
 	$(PIP) install -qq --constraint constraints.txt $(TORCH)
-	$(PIP) install -qq --constraint constraints.txt --editable '.[vad]'
+	$(PIP) install -qq --constraint constraints.txt --editable '.[fast,vad]'
 	@touch $@
 
 $(ALL): $(CORE)
-	$(PIP) install -qq --constraint constraints.txt --editable '.[test,dev,plot,vad,web,metrics]'
+	$(PIP) install -qq --constraint constraints.txt --editable '.[test,dev,plot,fast,vad,web,metrics]'
 	@touch $@

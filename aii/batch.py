@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .answers import answers, unsound
 from .errors import ServiceError
+from .fused import ragged
 from .heard import Heard, Layer
 from .ragged import Part, Ragged, audio_layers
 from .rows import Rows
@@ -200,7 +201,7 @@ class Batch:
 
     def _decoder(self, dtype: torch.dtype) -> Ragged:
         if dtype not in self._decoders:
-            self._decoders[dtype] = Ragged(self._model, self._places, dtype)
+            self._decoders[dtype] = ragged(self._model, self._places, dtype)
         return self._decoders[dtype]
 
     # -- tokens -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from .compiled import kernels
 from .distinct import FewRows, SharedRow
 from .errors import ConfigError
 from .layers import Conv1d, Linear
@@ -139,10 +140,10 @@ def _keep_on_cpu(model: Whisper, dtype: torch.dtype) -> None:
 
     One query over few keys takes oneDNN 20 us in bfloat16, and some hundred whenever their number
     is new to it, but 3 us in float32; over the audio it is the memory that counts from a width of
-    some 400 on (``benchmarks/LOG.md``).
+    some 400 on, and always for compiled loops (``benchmarks/LOG.md``).
     """
     model.decoder.kv_dtype = torch.float32
-    narrow = model.dims.n_text_state <= _NARROW
+    narrow = model.dims.n_text_state <= _NARROW and kernels() is None
     model.decoder.audio_dtype = torch.float32 if narrow else dtype
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +29,7 @@ EMPTY_SHELVES = 4
 """Shelves without a window that are kept for later ones."""
 
 Layer = tuple[Tensor, Tensor]
+Arrays = list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 
 
 @dataclass(eq=False)
@@ -52,6 +56,11 @@ class Shelf:
         """Whether no window is there."""
         return len(self.free) == self.places
 
+    @cached_property
+    def arrays(self) -> Arrays:
+        """The layers' memory as numpy sees it."""
+        return [(_plain(k), _plain(v)) for k, v in self.layers]
+
 
 @dataclass(eq=False)
 class Heard:
@@ -67,11 +76,17 @@ class Heard:
     shelf: Shelf | None = None
     place: int = 0
 
+    @cached_property
+    def arrays(self) -> Arrays:
+        """The layers' memory as numpy sees it."""
+        return [(_plain(k), _plain(v)) for k, v in self.layers]
+
 
 class Shelves:
     """The windows of many decodes.
 
     Attributes:
+        width: of a head.
         dtype: of what is kept.
 
     Args:
@@ -83,6 +98,7 @@ class Shelves:
     ) -> None:
         self._shape = shape
         self._device = device
+        self.width = shape[2]
         self.dtype = dtype
         self._shelves: list[Shelf] = []
 
@@ -126,3 +142,10 @@ class Shelves:
         shelf = Shelf(frames, [(k, v) for k, v in store], list(range(places)))
         self._shelves.append(shelf)
         return shelf
+
+
+def _plain(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The memory of a tensor on a CPU; of bfloat16 its 16 bits."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    return tensor.numpy()

@@ -62,6 +62,10 @@ class PackedLinear(nn.Module):
         out = torch.addcmul(self.bias, _product(rows, self.packed).sub_(self.bias), own)
         return out.view(*x.shape[:-1], out.shape[-1]).to(self.dtype)
 
+    def on_level(self, rows: Tensor) -> Tensor:
+        """The product of rows (M, K) as :func:`_levelled` leaves them, with the bias as it is."""
+        return _product(rows, self.packed)
+
 
 class PackedPerceptron(nn.Sequential):
     """The two layers behind an encoder's attention, some frames after the others."""

@@ -26,7 +26,7 @@ from .rows import Rows
 if TYPE_CHECKING:
     from .model import ResidualAttentionBlock, TextDecoder, Whisper
 
-_FUSED_FROM = 16
+FUSED_FROM = 16
 """Queries over one audio from which on PyTorch's fused attention is faster than written out."""
 
 
@@ -111,6 +111,9 @@ class Ragged:
         """
         if (longest := max(part.end for part in parts)) > self.rows.capacity:
             raise ValueError(f"{longest} tokens do not fit a row of {self.rows.capacity}")
+        return self._read(parts)
+
+    def _read(self, parts: Sequence[Part]) -> Tensor:
         plan = _Plan(parts, self.rows.kv[0].device)
         decoder = self.decoder
         h = decoder.token_embedding(plan.tokens) + decoder.positional_embedding[plan.positions]
@@ -321,22 +324,29 @@ def _over_audio(q: Tensor, layer: int, plan: _Plan, aligning: list[int] | None) 
         assert group.shelf is not None
         group.attend(q, *group.shelf.layers[layer], out)
     for first, part in plan.over_audio:
-        k, v = part.heard.layers[layer]
         count = len(part.rows) * part.width
-        wanted = aligning if part.attention else None
-        if count == 1 and wanted is None:
+        if count == 1 and not (part.attention and aligning is not None):
             one = slice(first, first + 1)
+            k, v = part.heard.layers[layer]
             out[one] = _look_up(q[one], k[0], v[0]).view(1, *q.shape[1:])
-            continue
-        # No query looks at another one here, so the rows of an audio can stand in one line.
-        here = q[first : first + count].unflatten(0, (len(k), -1)).transpose(1, 2)
-        if wanted is None and here.shape[2] >= _FUSED_FROM:
-            a = F.scaled_dot_product_attention(here, k, v, scale=1.0)
         else:
-            scores = here @ k.transpose(-1, -2)
-            a = scores.softmax(dim=-1) @ v
-            if wanted is not None:
-                split = scores[:, wanted].unflatten(2, (-1, part.width)).transpose(1, 2)
-                part.scores.append(split.flatten(0, 1)[:, :, -part.attention :].float())
-        out[first : first + count] = a.transpose(1, 2).flatten(0, 1)
+            out[first : first + count] = over_audio_of(
+                q[first : first + count], layer, part, aligning
+            )
     return out.flatten(1)
+
+
+def over_audio_of(q: Tensor, layer: int, part: Part, aligning: list[int] | None) -> Tensor:
+    """Attention of all queries (M, H, W) of one part over its audio; (M, H, W)."""
+    k, v = part.heard.layers[layer]
+    # No query looks at another one here, so the rows of an audio can stand in one line.
+    here = q.unflatten(0, (len(k), -1)).transpose(1, 2)
+    if not (part.attention and aligning is not None) and here.shape[2] >= FUSED_FROM:
+        a = F.scaled_dot_product_attention(here, k, v, scale=1.0)
+    else:
+        scores = here @ k.transpose(-1, -2)
+        a = scores.softmax(dim=-1) @ v
+        if part.attention and aligning is not None:
+            split = scores[:, aligning].unflatten(2, (-1, part.width)).transpose(1, 2)
+            part.scores.append(split.flatten(0, 1)[:, :, -part.attention :].float())
+    return a.transpose(1, 2).flatten(0, 1)

@@ -32,6 +32,18 @@ def _same_chance() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(params=["loops", "operations"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of the decoder by compiled loops, and without them."""
+    from aii import compiled, compute, fused
+
+    if request.param == "operations":
+        for module in (compute, fused):
+            monkeypatch.setattr(module, "kernels", lambda: None)
+    elif compiled.kernels() is None:
+        pytest.skip("numba is not installed: aii[fast]")
+
+
 @pytest.fixture(scope="session")
 def embedded_model():
     """The model that aii ships."""

@@ -18,6 +18,8 @@ from aii.rows import Rows
 from aii.steps import Ask, Attach, Encode, run_plainly
 from aii.types import AttentionStop
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 CASES = {
     "greedy": dict(),
     "text only": dict(without_timestamps=True),

@@ -22,9 +22,13 @@ from aii.quantized import QuantizedEmbedding, QuantizedLinear, quantize
 from aii.resources import asset
 from aii.steps import Attach, Encode, run_plainly
 
-pytestmark = pytest.mark.skipif(
-    not packs(), reason="this PyTorch or this CPU has no exact integer products in one operation"
-)
+pytestmark = [
+    pytest.mark.usefixtures("either_way"),
+    pytest.mark.skipif(
+        not packs(),
+        reason="this PyTorch or this CPU has no exact integer products in one operation",
+    ),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,7 @@ from aii.engine.hearing import hearing, rows_needed
 from aii.engine.record import Record
 from aii.errors import EngineClosedError, ServiceError
 from aii.fallback import default_temperatures
+from aii.fused import fuses
 from aii.mel_memory import MelMemory
 from aii.model import Whisper
 from aii.types import DecodeRequest, Hypothesis, Timing
@@ -89,6 +90,7 @@ class LocalEngine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settle(model)
+        fuses(model)  # so that what has to be compiled is, before the first call
         self._model = model
         self._threads = threads
         self._options = {

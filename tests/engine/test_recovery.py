@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from aii import batch, ragged, rows
+from aii import batch, fused, ragged, rows
+from aii.compiled import kernels
 from aii.engine import local
 from aii.engine.hearing import hear
 from aii.engine.local import LocalEngine
@@ -63,7 +64,7 @@ def alone(model):
     [
         "encoder",
         (ragged.Ragged, "run"),
-        (ragged, "_over_audio"),
+        (fused.Fused, "_over_audio") if kernels() else (ragged, "_over_audio"),
         (batch, "audio_layers"),
         (batch, "answers"),
         (Shelves, "put"),

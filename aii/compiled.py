@@ -1,0 +1,88 @@
+"""Whether the compiled loops of :mod:`aii.kernels` are there, and right on this processor."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+_TOLD = 2.0
+"""Seconds of compiling that are worth a line in the log."""
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """:mod:`aii.kernels`, all of it compiled; None without numba, or where it goes wrong."""
+    begin = time.monotonic()
+    try:
+        from . import kernels as found
+    except ImportError:
+        return None
+    try:
+        wrong = next((name for name, right in _tried(found).items() if not right), "")
+    except Exception as error:  # a numba that does not fit numpy, a processor it does not know
+        wrong = f"{type(error).__name__}: {error}".splitlines()[0]
+    if wrong:
+        log.warning(
+            "numba's loops go wrong here (%s); PyTorch's operations do the same, slower", wrong
+        )
+        return None
+    if (seconds := time.monotonic() - begin) > _TOLD:
+        log.info("the decoder's loops were compiled for this processor in %.0f s", seconds)
+    return found
+
+
+def _tried(loops: Any) -> dict[str, bool]:
+    """Each loop by name, called as :mod:`aii.fused` calls it, and whether it came out right.
+
+    Right means as numpy has it, within rounding, and that what is no number stays with its row.
+    """
+    chance = np.random.default_rng(0)
+
+    def numbers(*shape: int) -> np.ndarray[Any, Any]:
+        return chance.standard_normal(shape, np.float32)
+
+    def near(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> bool:
+        return bool(np.allclose(found, expected, atol=1e-4))
+
+    one, two, none = np.float32(1), np.arange(2), np.empty(0, np.int64)
+    h, weight, own, out = numbers(2, 64), numbers(64), np.empty(2, np.float32), numbers(2, 64)
+    right = {}
+
+    loops.norm(h, h[:0], weight, weight, np.float32(1e-5), out, own, True)
+    centred = h - h.mean(axis=1, keepdims=True)
+    normal = centred / np.sqrt(centred.var(axis=1, keepdims=True) + 1e-5) * weight + weight
+    right["norm"] = near(out * own[:, None], normal)
+    loops.level(h, out, own)
+    right["level"] = near(own, np.abs(h).max(axis=1)) and near(out * own[:, None], h)
+    loops.unlevel(out, own, weight * 0)
+    right["unlevel"] = near(out, h)
+    out[:] = h
+    loops.gelu(out, own, False)
+    whole = np.array([[x * (1 + math.erf(x / math.sqrt(2))) / 2 for x in row] for row in h])
+    right["gelu"] = near(out, whole)
+
+    keys, values = numbers(2, 1, 9, 64), numbers(2, 1, 9, 64)
+    weights = np.exp(keys[0, 0] @ h[0])
+    attention = (weights / weights.sum()) @ values[0, 0]
+    keys[1, 0, 3, 5] = np.nan
+    kept = np.empty((2, 0, 9), np.float32)
+    loops.over_audio(h, one, two, two, keys, values, out, none, kept)
+    right["over_audio"] = near(out[0], attention) and bool(np.isnan(out[1]).all())
+    halves = [(part.view(np.uint32) >> 16).astype(np.uint16) for part in (keys, values)]
+    loops.over_audio(h, one, two, two, *halves, out, none, kept)
+    right["over_audio in bfloat16"] = bool(np.isfinite(out[0]).all() and np.isnan(out[1]).all())
+
+    kv = np.stack([keys, values], axis=1)
+    line = (two, two + 7, kv, out, own, False)
+    loops.over_text(h, keys[0, 0, 7:9], values[0, 0, 7:9], np.zeros(3, np.int64), one, *line)
+    weights = np.exp(keys[0, 0, :8] @ h[0])
+    right["over_text"] = near(out[0], (weights / weights.sum()) @ values[0, 0, :8])
+    return right

@@ -1,0 +1,334 @@
+"""A pass by compiled loops, held against the same pass by PyTorch's operations."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import aii
+from aii import compiled, fused
+from aii.audio.pcm import slin_to_float
+from aii.batch import Batch, run_alone
+from aii.compute import convert
+from aii.decoding import DecodingOptions, decode
+from aii.fused import Fused, fuses, ragged
+from aii.loops import decoding_steps
+from aii.mel import log_mel_spectrogram
+from aii.model import ModelDimensions, Whisper
+from aii.packed import packs
+from aii.ragged import Part, Ragged
+from aii.resources import asset
+from aii.steps import Encode
+
+loops: Any = compiled.kernels()
+needs_loops = pytest.mark.skipif(loops is None, reason="numba is not installed: aii[fast]")
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    torch.manual_seed(3)
+    with torch.no_grad():
+        yield
+
+
+def network(width: int, heads: int, layers: int = 2) -> Whisper:
+    size = width * heads
+    model = Whisper(ModelDimensions(80, 1500, size, heads, 1, 51865, 448, size, heads, layers))
+    for name, weight in model.named_parameters():
+        if not name.endswith("ln.weight"):
+            weight.normal_(std=0.3 if weight.ndim == 1 else 0.15)
+    return model.eval()
+
+
+# -- the loops --------------------------------------------------------------------------------
+
+
+def plain(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    return tensor.numpy()
+
+
+@needs_loops
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("frames", "width"), [(1, 64), (7, 64), (1500, 64), (33, 16), (250, 80)])
+def test_attention_over_audio(frames, width, dtype) -> None:
+    q = torch.randn(5, 3 * width)
+    keys, values = (torch.randn(4, 3, frames, width).to(dtype) for _ in range(2))
+    lines, places = np.array([3, 0, 4]), np.array([2, 2, 0])
+    out = torch.full((5, 3 * width), 7.0)
+    kept = np.zeros((3, 2, frames), np.float32)
+    scale = np.float32(width**-0.5)
+    where = (lines, places, plain(keys), plain(values), out.numpy())
+    loops.over_audio(q.numpy(), scale, *where, np.array([2, 0]), kept)
+    here = q[lines].view(3, 3, 1, width)
+    scores = here @ keys[places].float().transpose(-1, -2) * scale
+    expected = (scores.softmax(-1) @ values[places].float()).flatten(1)
+    assert torch.allclose(out[lines], expected, atol=2e-6)
+    assert torch.equal(out[[1, 2]], torch.full((2, 3 * width), 7.0))
+    assert np.allclose(kept, scores[:, [2, 0], 0], atol=2e-5)
+
+
+@needs_loops
+def test_scores_far_apart_and_far_from_nought() -> None:
+    q = torch.full((1, 64), 40.0)
+    keys = torch.zeros(1, 1, 4, 64)
+    keys[0, 0, :, 0] = torch.tensor([-1e4, 99.0, 100.0, -3e3])
+    values = torch.eye(4, 64)[None, None]
+    out = np.empty((1, 64), np.float32)
+    none, kept = np.empty(0, np.int64), np.empty((1, 0, 4), np.float32)
+    first = np.zeros(1, np.int64)
+    where = (first, first, keys.numpy(), values.numpy(), out)
+    loops.over_audio(q.numpy(), np.float32(0.1), *where, none, kept)
+    weights = torch.tensor([-4e4, 396.0, 400.0, -1.2e4]).softmax(0)
+    assert np.allclose(out[0, :4], weights, atol=1e-6)
+
+
+@needs_loops
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_stays_with_its_row(poison) -> None:
+    x = np.random.default_rng(1).standard_normal((3, 64), np.float32)
+    x[1, 5] = poison
+    weight, own, out = np.ones(64, np.float32), np.empty(3, np.float32), np.empty_like(x)
+    for levelling in (False, True):
+        loops.norm(x.copy(), x[:0], weight, weight, np.float32(1e-5), out, own, levelling)
+        assert not np.isfinite(out[1]).all()
+        assert np.isfinite(out[[0, 2]]).all()
+    loops.level(x, out, own)
+    assert not np.isfinite(out[1] * own[1]).any()
+    assert np.isfinite(out[[0, 2]]).all()
+    keys = values = np.ones((3, 1, 9, 64), np.float32)
+    line, none = np.arange(3), np.empty(0, np.int64)
+    where = (line, line, keys, values, out, none, np.empty((3, 0, 9), np.float32))
+    loops.over_audio(x, np.float32(1), *where)
+    assert np.isnan(out[1]).all()
+    assert np.isfinite(out[[0, 2]]).all()
+
+
+@needs_loops
+def test_normalisation_activation_and_levels() -> None:
+    h, more = torch.randn(4, 48) * 30 + 5, torch.randn(4, 48)
+    norm = nn.LayerNorm(48)
+    norm.weight.normal_()
+    norm.bias.normal_()
+    numbers = (norm.weight.numpy(), norm.bias.numpy(), np.float32(norm.eps))
+    expected, found, own = norm(h + more), torch.empty_like(h), np.empty(4, np.float32)
+    stream = h.clone()
+    loops.norm(stream.numpy(), more.numpy(), *numbers, found.numpy(), own, False)
+    assert torch.equal(stream, h + more)
+    assert torch.allclose(found, expected, atol=2e-6)
+    loops.norm(h.clone().numpy(), more.numpy(), *numbers, found.numpy(), own, True)
+    assert torch.allclose(found.abs().amax(1), torch.ones(4))
+    assert torch.allclose(found * torch.from_numpy(own)[:, None], expected, atol=2e-5)
+
+    x = torch.linspace(-12, 12, 4096).view(2, -1)
+    found = x.clone()
+    loops.gelu(found.numpy(), own, False)
+    assert torch.allclose(found.double(), F.gelu(x.double()), atol=5e-7)
+
+    rows = torch.randn(3, 40) * torch.tensor([1e-8, 1.0, 1e8])[:, None]
+    rows[0] = 0.0
+    level, own = torch.empty_like(rows), np.empty(3, np.float32)
+    loops.level(rows.numpy(), level.numpy(), own)
+    product, bias = level @ torch.eye(40) + 2.0, np.full(40, 2.0, np.float32)
+    loops.unlevel(product.numpy(), own, bias)
+    assert torch.allclose(product, rows + 2.0, rtol=1e-5)
+
+
+# -- the pass ---------------------------------------------------------------------------------
+
+
+def wishes(chance: random.Random, decoder: Ragged, audios: list[Any], size: int) -> list[Part]:
+    """Parts of every kind, over rows that hold something already."""
+    parts = []
+    for _ in range(size):
+        heard = decoder.hear(chance.choice(audios))
+        number = len(heard.layers[0][0])
+        rows = decoder.rows.take(number * chance.choice((1, 1, 3)))
+        before = chance.choice((0, 2, 11))
+        if before:
+            decoder.run(
+                [
+                    Part(
+                        [[chance.randrange(51865) for _ in range(before)]] * len(rows),
+                        rows,
+                        0,
+                        heard,
+                    )
+                ]
+            )
+        width = chance.choice((1, 1, 1, 2, 5, 20))
+        tokens = [[chance.randrange(51865) for _ in range(width)] for _ in rows]
+        parts.append(Part(tokens, rows, before, heard, attention=chance.choice((0, 0, 4))))
+    return parts
+
+
+KINDS = [
+    "float32",
+    "bfloat16",
+    pytest.param(
+        "int8",
+        marks=pytest.mark.skipif(
+            not packs(), reason="no exact integer products in one operation here"
+        ),
+    ),
+]
+
+
+@needs_loops
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(64, 2), (16, 3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pass_is_that_of_the_operations(kind, shape, seed) -> None:
+    model = convert(network(*shape), kind)
+    found = []
+    for make in (Ragged, Fused):
+        chance = random.Random(seed)
+        torch.manual_seed(seed)
+        decoder = make(model, 2, model.dtype)
+        windows = [
+            torch.randn(n, 80, frames) for n, frames in ((1, 40), (1, 40), (1, 300), (2, 60))
+        ]
+        audios = [model.encoder(mel.to(model.dtype)) for mel in windows]
+        parts = wishes(chance, decoder, audios, 1 + 4 * seed)
+        hidden = decoder.run(parts)
+        assert hidden.dtype == model.dtype
+        found.append((hidden.float(), [torch.cat(p.scores, 1) for p in parts if p.scores], parts))
+    (expected, scores, parts), (hidden, own, _) = found
+    limit = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.12}[kind]
+    error = (hidden - expected).norm(dim=1) / expected.norm(dim=1)
+    assert error.max() < limit
+    assert len(own) == sum(bool(part.attention) for part in parts)
+    for one, other in zip(own, scores, strict=True):
+        assert one.shape == other.shape
+        assert ((one - other).norm() / other.norm()) < limit
+
+
+@needs_loops
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_does_not_depend_on_those_beside_it_but_for_rounding(kind) -> None:
+    model = convert(network(64, 2), kind)
+    decoder = ragged(model, 1, model.dtype)
+    assert isinstance(decoder, Fused)
+    heard = decoder.hear(model.encoder(torch.randn(1, 80, 200).to(model.dtype)))
+    prompts = [[5 * n + i for i in range(1 + n)] for n in range(6)]
+    alone = [decoder.run([Part([p], decoder.rows.take(1), 0, heard)])[-1] for p in prompts]
+    parts = [Part([p], decoder.rows.take(1), 0, heard) for p in prompts]
+    ends = torch.tensor([len(p) for p in prompts]).cumsum(0) - 1
+    together = decoder.run(parts)[ends].float()
+    error = (together - torch.stack(alone).float()).norm(dim=1) / together.norm(dim=1)
+    assert error.max() < {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.12}[kind]
+
+
+def windows(model: Whisper) -> list[torch.Tensor]:
+    audio = slin_to_float(asset("sample_call.wav").read_bytes()[44:])
+    pieces = [audio[16000 * n : 16000 * (n + 5)] for n in range(0, 25, 5)]
+    return [log_mel_spectrogram(piece, model.dims.n_mels)[None].to(model.dtype) for piece in pieces]
+
+
+@needs_loops
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("beam_size", [None, 3])
+def test_the_sample_call_has_the_same_words(kind, beam_size, monkeypatch) -> None:
+    from aii import load_model
+
+    said = []
+    for there in (True, False):
+        with monkeypatch.context() as patch:
+            if not there:
+                patch.setattr(fused, "kernels", lambda: None)
+            model = load_model("embedded", device="cpu", compute_type=kind)
+            assert fuses(model) == there
+            options = DecodingOptions(language="en", fp16=False, beam_size=beam_size, sample_len=12)
+            batch = Batch(model)
+
+            def one(mel, options=options, model=model):
+                features = yield Encode(mel)
+                return (yield from decoding_steps(model, features, options))
+
+            tickets = [batch.add(one(mel)) for mel in windows(model)]
+            while not all(ticket.done for ticket in tickets):
+                batch.step()
+            said.append([[own.text for own in ticket.result] for ticket in tickets])
+    assert said[0] == said[1]
+    assert any(text for (text,) in said[0])
+
+
+@needs_loops
+def test_nothing_is_compiled_for_a_call() -> None:
+    """All that a pass needs is compiled when a model is loaded."""
+    names = ("norm", "level", "unlevel", "gelu", "over_audio", "over_text")
+    compiled.kernels.__wrapped__()
+    before = {name: len(getattr(loops, name).signatures) for name in names}
+    for kind in ("float32", "bfloat16", "int8" if packs() else "float32"):
+        model = convert(network(64, 1, layers=1), kind)
+        decode(
+            model, torch.randn(2, 80, 3000), DecodingOptions(fp16=False, sample_len=4, beam_size=2)
+        )
+        decode(model, torch.randn(80, 3000), DecodingOptions(fp16=False, sample_len=4))
+    assert {name: len(getattr(loops, name).signatures) for name in names} == before
+
+
+# -- where there are none ---------------------------------------------------------------------
+
+
+def test_without_numba_there_are_no_loops(monkeypatch, caplog) -> None:
+    monkeypatch.delattr(aii, "kernels", raising=False)
+    monkeypatch.setitem(sys.modules, "aii.kernels", None)
+    assert compiled.kernels.__wrapped__() is None
+    assert caplog.records == []
+
+
+@needs_loops
+@pytest.mark.parametrize("trouble", ["wrong", "error"])
+def test_loops_that_go_wrong_are_left_out_with_a_line(trouble, monkeypatch, caplog) -> None:
+    def broken(*args: object) -> None:
+        if trouble == "error":
+            raise TypeError("numba needs another numpy\nand a second line")
+
+    monkeypatch.setattr(loops, "over_text", broken)
+    with caplog.at_level(logging.WARNING, "aii.compiled"):
+        assert compiled.kernels.__wrapped__() is None
+    (record,) = caplog.records
+    reason = "TypeError: numba needs another numpy" if trouble == "error" else "over_text"
+    assert f"({reason})" in record.getMessage()
+
+
+@needs_loops
+def test_networks_that_are_not_quite_whispers_go_by_operations(monkeypatch) -> None:
+    assert isinstance(ragged(network(64, 1)), Fused)
+    approximate = network(64, 1)
+    approximate.decoder.blocks[0].mlp[1] = nn.GELU(approximate="tanh")
+    other = network(64, 1)
+    other.decoder.ln = nn.LayerNorm(64)
+    for model in (approximate, other):
+        assert type(ragged(model)) is Ragged
+    assert not fuses(network(64, 1), torch.float16)
+    with monkeypatch.context() as patch:
+        patch.setattr(fused, "kernels", lambda: None)
+        assert type(ragged(network(64, 1))) is Ragged
+
+
+@needs_loops
+def test_weights_that_change_are_seen_by_the_next_decode() -> None:
+    model = network(64, 1)
+
+    def steps():
+        options = DecodingOptions(language="en", fp16=False, sample_len=3)
+        heard = yield Encode(mel)
+        return (yield from decoding_steps(model, heard, options))
+
+    mel = torch.randn(1, 80, 100)
+    before = run_alone(model, steps())[0]
+    for weight in (model.decoder.ln.weight, model.decoder.blocks[0].mlp[0].weight):
+        weight.copy_(torch.randn_like(weight))
+    after = run_alone(model, steps())[0]
+    assert before.avg_logprob != after.avg_logprob
