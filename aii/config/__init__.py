@@ -116,7 +116,8 @@ class ServerConfig(StreamingOptions, VoiceOptions, TelephonyOptions, SinkOptions
     max_calls: int = _option(500, "calls at once; further ones are refused", _whole(1, 100_000))
     when_full: str = _option(
         "accept", "what becomes of further calls while the machine answers more than one window in "
-        "twenty later than --objective for want of time: accept (late, but whole) or refuse",
+        "twenty later than --objective for want of time, or would with one call more: accept "
+        "(late, but whole) or refuse",
         _one_of("accept", "refuse"),
     )  # fmt: skip
     max_backlog: float = _option(

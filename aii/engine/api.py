@@ -12,10 +12,14 @@ from typing import Protocol
 
 from aii.types import DecodeRequest, Hypothesis
 
+SPAN = 10.0
+"""Seconds that say how busy an engine is."""
+
 GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "waiting": sum,
     "running": sum,
     "load": max,
+    "busy": max,
     "latency_p50": max,
     "latency_p95": max,
     "within": min,
@@ -46,7 +50,8 @@ class Engine(Protocol):
     def stats(self) -> dict[str, float]:
         """Counters and gauges (``GAUGES``) by name, for logs and metrics.
 
-        ``full`` above 0 says that further calls would be at the cost of those there are.
+        ``full`` above 0 says that further calls would be at the cost of those there are; ``busy``,
+        up to 1, how much of it calls have taken within the last ``SPAN`` seconds.
         """
 
     def close(self, timeout: float = 0.0) -> bool:

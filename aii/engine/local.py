@@ -197,6 +197,7 @@ class LocalEngine:
         threads = torch.get_num_threads()
         if self._model.device.type == "cpu" and threads > 1:
             self._beside = Beside(self._model, threads, self._wake, self._clock)
+            self._record.beside = True
         while self._wait():
             begin = self._clock()
             try:
@@ -266,7 +267,7 @@ class LocalEngine:
             encoded = self._batch.encode()
             seconds = self._clock() - begin
             self._turns.encoded(seconds)
-            self._record.encoded(encoded, seconds)
+            self._record.encoded(encoded, seconds, begin + seconds)
         else:
             self._turns.decoded(self._decode())
 
@@ -274,7 +275,7 @@ class LocalEngine:
         if (taken := beside.take()) is not None:
             encoding, seconds = taken
             self._batch.heard(encoding)
-            self._record.encoded(len(encoding.tickets), seconds)
+            self._record.encoded(len(encoding.tickets), seconds, self._clock())
         asking = self._batch.asking
         if not beside.busy and (waiting := self._batch.listen()) is not None:
             beside.start(waiting, reading=asking > 0)
@@ -292,7 +293,7 @@ class LocalEngine:
         begin = self._clock()
         rows = self._batch.decode()
         seconds = self._clock() - begin
-        self._record.decoded(rows, seconds)
+        self._record.decoded(rows, seconds, begin + seconds)
         return seconds
 
     def _collect(self) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
+from aii.engine.api import SPAN
+
 RECENT = 200
 """Answers that say how late answers are."""
-
-SPAN = 10.0
-"""Seconds that say how busy the engine is."""
 
 FULL_ABOVE = 0.95
 """Load from which on late answers mean that there is no room for more calls."""
@@ -33,15 +32,20 @@ class Record:
     have come within it (those of recordings may take longer):
     ``latency_p50`` and ``latency_p95`` in seconds from submission, and ``within``, the share not
     late (1 while there are none). ``load``: share of the last seconds in which the engine worked.
+    ``busy``: the share that calls took of its busier thread, recordings left out.
     ``full``: 1 while it works nearly all the time and more than one answer in twenty is late, so
     that more calls would be at the cost of those there are.
 
     Args:
         objective: seconds from submission within which answers should come.
+        beside: whether the encoder has a thread of its own.
     """
 
-    def __init__(self, objective: float = 1.0) -> None:
+    def __init__(self, objective: float = 1.0, *, beside: bool = False) -> None:
         self._objective = objective
+        self.beside = beside
+        self._spent: deque[tuple[float, float, float]] = deque()  # when, encoding, decoding
+        self._heard: deque[tuple[float, bool]] = deque(maxlen=RECENT)  # seconds, of a call
         self._counts = dict.fromkeys(
             ("done", "failed", "cancelled", "refused", "late", "steps", "encodes"), 0
         )
@@ -75,20 +79,24 @@ class Record:
         self._counts["done"] += 1
         self._sums["audio_seconds"] += audio
         self._sums["passes"] += passes
-        if wanted > self._objective + _SLACK:
+        live = wanted <= self._objective + _SLACK
+        self._heard.append((audio, live))
+        if not live:
             return
         late = latency > self._objective
         self._counts["late"] += late
         self._latencies.append((latency, late))
 
-    def encoded(self, windows: int, seconds: float) -> None:
+    def encoded(self, windows: int, seconds: float, now: float) -> None:
         """So many windows went through the encoder together."""
+        self._spent.append((now, seconds, 0.0))
         self._counts["encodes"] += 1
         self._sums["encoded"] += windows
         self._sums["encoder_time"] += seconds
 
-    def decoded(self, rows: int, seconds: float) -> None:
+    def decoded(self, rows: int, seconds: float, now: float) -> None:
         """So many decodes took part in a pass."""
+        self._spent.append((now, 0.0, seconds))
         self._counts["steps"] += 1
         self._sums["rows"] += rows
         self._sums["decoder_time"] += seconds
@@ -104,11 +112,22 @@ class Record:
     def _forget(self, now: float) -> None:
         while self._work and self._work[0][1] <= now - SPAN:
             self._work.popleft()
+        while self._spent and self._spent[0][0] <= now - SPAN:
+            self._spent.popleft()
 
     def load(self, now: float) -> float:
         """Share of the last seconds in which the engine worked, 0 to 1."""
         self._forget(now)
         return min(sum(end - max(begin, now - SPAN) for begin, end in self._work) / SPAN, 1.0)
+
+    def busy(self, now: float) -> float:
+        """Share of the last seconds that calls took of the busier thread, 0 to 1."""
+        self._forget(now)
+        encoding, decoding = (sum(spent[i] for spent in self._spent) for i in (1, 2))
+        whole = sum(audio for audio, _ in self._heard)
+        live = sum(audio for audio, of_call in self._heard if of_call)
+        time = max(encoding, decoding) if self.beside else encoding + decoding
+        return min(time / SPAN, 1.0) * (live / whole if whole else 1.0)
 
     @property
     def within(self) -> float:
@@ -134,6 +153,7 @@ class Record:
             **self._counts,
             **self._sums,
             "load": self.load(now),
+            "busy": self.busy(now),
             "latency_p50": latencies[round(0.5 * last)] if latencies else 0.0,
             "latency_p95": latencies[round(0.95 * last)] if latencies else 0.0,
             "within": self.within,

@@ -19,6 +19,7 @@ from typing import Any
 
 from aii.engine.api import GAUGES, Engine
 from aii.errors import ServiceError
+from aii.servers.demand import FORESEEN, Demand
 from aii.streaming.factory import Sessions
 from aii.streaming.session import Session
 from aii.streaming.settings import CallSettings
@@ -79,14 +80,22 @@ class Models:
         first: what serves at the start.
         load: loads another model, or the same one for another language.
         freed: called when a model has been dropped, so that its memory can be given back.
+        clock: seconds, monotonic.
     """
 
     def __init__(
-        self, first: Loaded, load: Loader, *, freed: Callable[[], object] = lambda: None
+        self,
+        first: Loaded,
+        load: Loader,
+        *,
+        freed: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._current = first
         self._load = load
         self._freed = freed
+        self._clock = clock
+        self._demand = Demand()
         self._bound: dict[str, _Binding] = {}
         self._uses: Counter[int] = Counter()  # calls of each engine
         self._engines: dict[int, Engine] = {id(first.engine): first.engine}
@@ -113,6 +122,8 @@ class Models:
     def bind(self, call_id: str) -> None:
         """A call (or a further leg of it) begins; it stays with the model that serves now."""
         with self._lock:
+            wait = self._current.sessions.settings.step
+            self._demand.begin(call_id, self._clock() + wait)
             binding = self._bound.get(call_id)
             if binding is not None:
                 binding.count += 1
@@ -126,6 +137,7 @@ class Models:
             binding = self._bound.get(call_id)
             if binding is None:
                 return
+            self._demand.end(call_id, self._clock())
             binding.count -= 1
             if binding.count:
                 return
@@ -188,8 +200,14 @@ class Models:
         with self._lock:
             if not self._bound:
                 return ""
-        full = self.stats().get("full", 0.0) > 0.0
-        return "this machine is full: its answers come too late already" if full else ""
+        stats = self.stats()
+        if stats.get("full", 0.0) > 0.0:
+            return "this machine is full: its answers come too late already"
+        with self._lock:
+            foreseen = self._demand.foreseen(stats.get("busy", 0.0), self._clock())
+        if foreseen > FORESEEN:
+            return "this machine is full: with one call more its answers would come too late"
+        return ""
 
     def close(self, timeout: float = 0.0) -> bool:
         """Close every engine; whether all have come to rest."""

@@ -88,6 +88,13 @@ class CallSettings:
                 f"not {self.leg[:80]!r}"
             )
 
+    @property
+    def step(self) -> float:
+        """Seconds of new audio between two looks at it."""
+        if self.policy == "window":
+            return self.window.window
+        return (self.alignatt if self.policy == "alignatt" else self.agreement).step
+
     def changed(self, wanted: Mapping[str, object]) -> CallSettings:
         """These settings with those that are given as text by name (``names``).
 

@@ -30,8 +30,8 @@ def test_sums_and_latencies() -> None:
     record = Record(objective=1.0)
     answers(record, *(0.1 * i for i in range(1, 21)))
     record.count("refused", 3)
-    record.encoded(4, 0.5)
-    record.decoded(9, 0.25)
+    record.encoded(4, 0.5, 0.0)
+    record.decoded(9, 0.25, 0.0)
     stats = record.stats(0.0)
     assert (stats["done"], stats["late"], stats["refused"]) == (20, 10, 3)
     assert (stats["audio_seconds"], stats["passes"]) == (100.0, 140.0)
@@ -106,3 +106,28 @@ def test_what_is_held_is_bounded() -> None:
     answers(record, *[0.1] * 1000)
     assert len(record._work) <= SPAN * 10 + 2
     assert len(record._latencies) == RECENT
+
+
+def spend(record: Record, seconds: int, encoding: float, decoding: float) -> None:
+    """Both threads at work so much of each second."""
+    for now in range(seconds):
+        record.encoded(1, encoding, now + 0.5)
+        record.decoded(3, decoding, now + 0.7)
+
+
+def test_busy_is_the_busier_thread_or_both_where_one_does_all() -> None:
+    for beside, expected in ((True, 0.4), (False, 0.6)):
+        record = Record(beside=beside)
+        spend(record, 30, 0.4, 0.2)
+        answers(record, *[0.5] * 40)
+        assert record.busy(30.0) == pytest.approx(expected)
+        assert record.stats(30.0)["busy"] == pytest.approx(expected)
+        assert record.busy(30.0 + SPAN) == 0.0
+
+
+def test_recordings_make_it_busy_for_no_call() -> None:
+    record = Record(beside=True)
+    spend(record, 10, 0.9, 0.9)
+    record.answered(5.0, 0.5, 7, wanted=1.0)
+    record.answered(15.0, 9.0, 7, wanted=float("inf"))
+    assert record.busy(10.0) == pytest.approx(0.225)

@@ -228,6 +228,24 @@ def test_counters_of_all_models_add_up_and_gauges_do_not():
     assert models.close(1)
 
 
+def test_a_call_that_would_be_too_many_is_foreseen():
+    now = 0.0
+    engine = Counting(busy=0.0)
+    only = Loaded("one", engine, Sessions(call_settings(), VOCABULARY))
+    models = Models(only, lambda name, language, kept: only, clock=lambda: now)
+    for number in range(10):
+        models.bind(f"call-{number}")
+        assert models.no_room() == ""  # nothing is known yet
+    now = 100.0
+    engine.told = {"busy": 0.7}
+    assert models.no_room() == ""  # 11 calls: 0.77
+    models.bind("leg")
+    assert "with one call more" in models.no_room()  # 12: 0.84
+    models.release("leg")
+    assert models.no_room() == ""
+    assert models.close(1)
+
+
 def test_no_counter_falls_while_a_replaced_model_comes_to_rest():
     """Who watches counters takes one that falls for a server that was started anew."""
     go_on = threading.Event()
