@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ENCODED_AT_ONCE = 3000
-"""Frames of 10 ms that go through the encoder together, beyond the first window's."""
+ENCODED_AT_ONCE = {"cpu": 3000, "cuda": 48_000}
+"""Frames of 10 ms that go through the encoder together, beyond the first window's, by device."""
 
 
 class Ticket(Generic[T]):
@@ -159,7 +159,8 @@ class Batch:
             return None
         shape, dtype = _mel(waiting[0]).shape, _mel(waiting[0]).dtype
         alike = [t for t in waiting if _mel(t).shape == shape and _mel(t).dtype == dtype]
-        alike = alike[: max(1, ENCODED_AT_ONCE // max(shape[0] * shape[-1], 1))]
+        most = ENCODED_AT_ONCE.get(self._model.device.type, ENCODED_AT_ONCE["cpu"])
+        alike = alike[: max(1, most // max(shape[0] * shape[-1], 1))]
         return Encoding(self._model, alike, [_mel(ticket) for ticket in alike])
 
     @torch.no_grad()

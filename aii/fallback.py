@@ -19,6 +19,7 @@ from aii.loops import decoding_steps
 from aii.options import DecodingOptions, DecodingResult
 from aii.steps import Encode, Steps
 from aii.timing import APPEND_PUNCTUATIONS, PREPEND_PUNCTUATIONS
+from aii.transfers import put
 
 if TYPE_CHECKING:
     from aii.model import Whisper
@@ -137,7 +138,7 @@ def fallback_steps(
 
 def encoding(model: Whisper, mel: Tensor, options: DecodingOptions) -> Encode:
     """The step that encodes (mels, frames) in the precision that the options ask for."""
-    return Encode(mel[None].to(model.device, model.input_dtype(options.fp16)))
+    return Encode(put(mel[None], model.device, model.input_dtype(options.fp16)))
 
 
 def is_silent(

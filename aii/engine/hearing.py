@@ -193,7 +193,8 @@ def _window_options(request: DecodeRequest, options: Mapping[str, Any]) -> Windo
         raise InputError(f"no option of a request is called {unknown[0]!r}")
     if rows_needed(request, options) > MOST_ROWS:
         raise InputError(f"a request may have at most {MOST_ROWS} beams, or draws to choose from")
-    decoding = {name: options[name] for name in options.keys() & _DECODING}
+    # What the engine computes in is its model's compute type, also on a GPU.
+    decoding = {"fp16": False, **{name: options[name] for name in options.keys() & _DECODING}}
     window = {"seed": SEED, **{name: options[name] for name in options.keys() & _WINDOW}}
     prefix = list(request.prefix) or None
     return WindowOptions(DecodingOptions(task=request.task, prefix=prefix, **decoding), **window)
