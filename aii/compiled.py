@@ -80,6 +80,16 @@ def _tried(loops: Any) -> dict[str, bool]:
     loops.over_audio(h, one, two, two, *halves, out, none, kept)
     right["over_audio in bfloat16"] = bool(np.isfinite(out[0]).all() and np.isnan(out[1]).all())
 
+    stood = np.empty((2, 2, 32), np.uint16)
+    loops.stand(h, stood)
+    wide = (stood.astype(np.uint32) << 16).view(np.float32)
+    right["stand"] = bool(np.allclose(wide[1], h[:, 32:], rtol=0.004))
+    loops.likeliest(h, two, own)
+    shares = np.exp(h) / np.exp(h).sum(axis=1, keepdims=True)
+    right["likeliest"] = bool((two == h.argmax(axis=1)).all())
+    right["likeliest"] &= near(own, np.log(shares.max(axis=1)))
+    two = np.arange(2)
+
     kv = np.stack([keys, values], axis=1)
     line = (two, two + 7, kv, out, own, False)
     loops.over_text(h, keys[0, 0, 7:9], values[0, 0, 7:9], np.zeros(3, np.int64), one, *line)

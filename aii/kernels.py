@@ -48,6 +48,18 @@ def _reading(_: Any, bits: Any) -> Any:
 _as_float: Any = intrinsic(_reading)
 
 
+def _writing(_: Any, value: Any) -> Any:
+    """The 32 bits of a float32."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], ir.IntType(32))
+
+    return types.uint32(types.float32), build
+
+
+_as_bits: Any = intrinsic(_writing)
+
+
 def _widening(_: Any, value: Any) -> Any:
     """float32 of what is stored: itself, or 16 bits of bfloat16."""
 
@@ -307,3 +319,32 @@ def over_text(
             _gathered(scores, kv[place, 1, h, :seen], out[m, h * width : (h + 1) * width])
         if levelling:
             own[m] = _levelled(out[m], out[m])
+
+
+@_compiled
+def stand(x: Any, out: Any) -> None:
+    """Keys or values (S, D), head by head in bfloat16 (H, S, W), rounded to the nearest."""
+    count, frames, width = out.shape
+    for h in range(count):
+        for s in range(frames):
+            for w in range(width):
+                value = x[s, h * width + w]
+                bits = _as_bits(value)
+                odd = (bits >> np.uint32(16)) & np.uint32(1)
+                bits = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+                out[h, s, w] = np.uint16(bits) if value == value else np.uint16(0x7FC0)
+
+
+@_compiled
+def likeliest(scores: Any, picked: Any, logprobs: Any) -> None:
+    """Of each row (R, V) the first of its greatest scores, and the logarithm of its share."""
+    for r in range(len(scores)):
+        top = _largest(scores[r])
+        total = np.float32(0)
+        for i in range(scores.shape[1]):
+            total += _power(scores[r, i] - top)
+        place = 0
+        while place < scores.shape[1] - 1 and scores[r, place] != top:
+            place += 1
+        picked[r] = place
+        logprobs[r] = -np.log(total) if total < np.float32(np.inf) else np.float32(np.nan)

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import heads_by_layer
+from .compiled import kernels
 from .heard import Heard, Layer, Shelf, Shelves
-from .packed import check_audio
+from .packed import PackedLinear, check_audio
 from .rows import Rows
+from .transfers import put
 
 if TYPE_CHECKING:
     from .model import ResidualAttentionBlock, TextDecoder, Whisper
@@ -142,13 +145,28 @@ def audio_layers(decoder: TextDecoder, features: Tensor) -> list[Layer]:
     check_audio(features, decoder.token_embedding)
     layers = []
     dtype = decoder.audio_dtype or features.dtype
+    loops = kernels() if dtype == torch.bfloat16 and features.device.type == "cpu" else None
     for block in decoder.blocks:
         cross = cast("ResidualAttentionBlock", block).cross_attn
         assert cross is not None
-        k, v = (cross.split(layer(features)).to(dtype) for layer in (cross.key, cross.value))
+        if loops is not None and isinstance(cross.key, PackedLinear):
+            both = (cast(PackedLinear, layer) for layer in (cross.key, cross.value))
+            k, v = (_stood(layer, features, cross.n_head, loops) for layer in both)
+        else:
+            k, v = (cross.split(layer(features)).to(dtype) for layer in (cross.key, cross.value))
         _, scale = _scales(k.shape[-1], dtype)
         layers.append((k if scale is None else k * scale, v))
     return layers
+
+
+def _stood(layer: PackedLinear, features: Tensor, heads: int, loops: Any) -> Tensor:
+    """What a layer makes of encoded audio (A, S, D), (A, H, S, W) in bfloat16."""
+    audios, frames, size = features.shape
+    out = torch.empty(audios, heads, frames, size // heads, dtype=torch.bfloat16)
+    for own, here in zip(features, out, strict=True):
+        product = layer.on_level(own.float())
+        loops.stand(product.numpy(), here.view(torch.int16).numpy().view(np.uint16))
+    return out
 
 
 def _scales(width: int, dtype: torch.dtype) -> tuple[float, float | None]:
@@ -213,9 +231,8 @@ class _Plan:
                 tokens += new
                 positions += range(part.start, part.end)
                 places += [row] * part.width
-        self.tokens, self.positions, self.places = torch.tensor(
-            [tokens, positions, places], device=device
-        )
+        line = torch.tensor([tokens, positions, places])
+        self.tokens, self.positions, self.places = put(line, device)
         self._only = (places[0], positions[0]) if len(tokens) == 1 else None
         began = list(zip(firsts, parts, strict=True))
         self.texts, self.over_text = self._side_by_side_in_text(began)
@@ -246,7 +263,7 @@ class _Plan:
         limits[rows] = torch.tensor(ends)
         unseen = (torch.arange(longest) >= limits[:, None])[:, None, None]
         lines = [first + i for first, part in single for i in range(len(part.rows))]
-        group = self._group(lines, rows, longest, unseen=unseen.to(self._device))
+        group = self._group(lines, rows, longest, unseen=put(unseen, self._device))
         return [group], [(first, part) for first, part in parts if part.width > 1]
 
     def _side_by_side_on_shelves(
@@ -279,7 +296,7 @@ class _Plan:
         unseen: Tensor | None = None,
         shelf: Shelf | None = None,
     ) -> _Group:
-        index = torch.tensor([lines, places], device=self._device)
+        index = put(torch.tensor([lines, places]), self._device)
         return _Group(index[0], index[1], max(places) + 1, end, unseen, shelf)
 
 

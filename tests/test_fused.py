@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import aii
-from aii import compiled, fused
+from aii import compiled, fused, search
 from aii.audio.pcm import slin_to_float
 from aii.batch import Batch, run_alone
 from aii.compute import convert
@@ -26,6 +26,7 @@ from aii.model import ModelDimensions, Whisper
 from aii.packed import packs
 from aii.ragged import Part, Ragged
 from aii.resources import asset
+from aii.search import likeliest
 from aii.steps import Encode
 
 loops: Any = compiled.kernels()
@@ -141,6 +142,37 @@ def test_normalisation_activation_and_levels() -> None:
     product, bias = level @ torch.eye(40) + 2.0, np.full(40, 2.0, np.float32)
     loops.unlevel(product.numpy(), own, bias)
     assert torch.allclose(product, rows + 2.0, rtol=1e-5)
+
+
+@needs_loops
+def test_audio_stands_as_the_nearest_bfloat16() -> None:
+    x = torch.randn(70, 96) * torch.logspace(-30, 30, 70)[:, None]
+    x[3, 5], x[4, 6], x[5, 7] = torch.nan, torch.inf, -torch.inf
+    out = torch.empty(3, 70, 32, dtype=torch.bfloat16)
+    loops.stand(x.numpy(), plain(out))
+    expected = x.view(70, 3, 32).transpose(0, 1).bfloat16()
+    assert torch.equal(out.isnan(), expected.isnan())
+    assert torch.equal(out.nan_to_num(), expected.nan_to_num())
+
+
+@needs_loops
+def test_the_likeliest_token_is_that_of_the_operations(monkeypatch) -> None:
+    scores = torch.randn(7, 5000) * 4
+    scores[1, 100:200] = scores[1].max() + 1  # of equal ones the first
+    scores[2, :4000] = -torch.inf
+    scores[3] = -torch.inf
+    scores[4, 17] = torch.nan
+    scores[5] = 0.0
+    scores[6, 9] = torch.inf
+    found, own = likeliest(scores)
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "kernels", lambda: None)
+        expected, logprobs = likeliest(scores)
+    sound = [0, 1, 2, 5]
+    assert [found[i] for i in sound] == [expected[i] for i in sound]
+    assert np.allclose([own[i] for i in sound], [logprobs[i] for i in sound], atol=2e-6)
+    assert not np.isfinite([own[i] for i in (3, 4, 6)]).any()
+    assert not np.isfinite([logprobs[i] for i in (3, 4, 6)]).any()
 
 
 # -- the pass ---------------------------------------------------------------------------------
@@ -265,7 +297,7 @@ def test_the_sample_call_has_the_same_words(kind, beam_size, monkeypatch) -> Non
 @needs_loops
 def test_nothing_is_compiled_for_a_call() -> None:
     """All that a pass needs is compiled when a model is loaded."""
-    names = ("norm", "level", "unlevel", "gelu", "over_audio", "over_text")
+    names = "norm level unlevel gelu over_audio over_text stand likeliest".split()
     compiled.kernels.__wrapped__()
     before = {name: len(getattr(loops, name).signatures) for name in names}
     for kind in ("float32", "bfloat16", "int8" if packs() else "float32"):

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 
 SAMPLE_RATE = 16_000
-WINDOW = 30 * SAMPLE_RATE
 
 
 class Engine(Protocol):
@@ -50,10 +49,11 @@ class Ours:
         """See :class:`Engine`."""
         from aii.audio_context import audio_context_frames
         from aii.decoding import DecodingOptions, decode_features, encode
-        from aii.mel import log_mel_spectrogram, pad_or_trim
+        from aii.mel import pad_or_trim
+        from aii.windows import window_mel
 
         model = self._model
-        mel = log_mel_spectrogram(samples, model.dims.n_mels, padding=WINDOW)
+        mel = window_mel(model, samples)
         mel = pad_or_trim(mel, audio_context_frames(model, len(samples), self._context))
         options = DecodingOptions(
             language="en", without_timestamps=True, sample_len=tokens, fp16=False
