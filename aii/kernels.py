@@ -108,12 +108,19 @@ def _dots(query: Any, keys: Any, scale: Any, scores: Any) -> None:
         scores[s] = total * scale
 
 
-@njit(nogil=True, fastmath=True, cache=False)
+@_compiled
 def _largest(values: Any) -> Any:
-    top = np.float32(-np.inf)
-    for value in values:
-        top = max(top, value)
-    return top
+    """The greatest of (N,); a NaN of positive sign, if there is one; others are passed by.
+
+    Compared as 32-bit integers in the order of the numbers, as only these are many at a time.
+    """
+    top = np.int32(-0x80000000)
+    for i in range(len(values)):
+        bits = np.int32(_as_bits(values[i]))
+        place = np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+        top = np.int32(max(top, place))
+    bits = np.int32(top ^ np.int32(np.int32(top >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+    return _as_float(np.uint32(bits))
 
 
 @_compiled
@@ -164,11 +171,12 @@ def _gathered(weights: Any, values: Any, out: Any) -> None:
 @_compiled
 def _levelled(row: Any, out: Any) -> Any:
     """``out`` (K,), a row divided by its largest value; that value."""
-    top, wrong = _SMALLEST, np.float32(0)
-    for value in row:
-        top = max(top, abs(value))
-        wrong += value * np.float32(0)  # no number if one of them is none
-    top += wrong
+    bits = np.int32(0)  # of sizes, which stand like integers; what is no number is the greatest
+    for i in range(len(row)):
+        bits = np.int32(max(bits, np.int32(np.int32(_as_bits(row[i])) & np.int32(0x7FFFFFFF))))
+    top = _as_float(np.uint32(bits))
+    if top < _SMALLEST:
+        top = _SMALLEST
     factor = np.float32(1) / top
     for i in range(len(row)):
         out[i] = row[i] * factor
