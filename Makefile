@@ -34,6 +34,7 @@ format: $(ALL)
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache
 	rm -rf .import_linter_cache .hypothesis
+	find aii -name '*.nb[ci]' -delete
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: Python 3.10 or later is needed: apt install python3 python3-venv" >&2; exit 1; }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -43,16 +43,26 @@ def fuses(model: Whisper, dtype: torch.dtype | None = None) -> bool:
         return False
     if (decoder.audio_dtype or dtype) not in (torch.float32, torch.bfloat16):
         return False
-    return all(map(_ordinary, decoder.modules())) and kernels() is not None
+    if any(module._forward_hooks or module._forward_pre_hooks for module in decoder.modules()):
+        return False
+    blocks = cast("list[ResidualAttentionBlock]", list(decoder.blocks))
+    return all(map(_ordinary, blocks)) and _whole(decoder.ln) and kernels() is not None
 
 
-def _ordinary(module: nn.Module) -> bool:
-    """Whether a module is what a loop computes, if it is of such a kind at all."""
-    if isinstance(module, nn.GELU):
-        return module.approximate == "none"
-    if isinstance(module, nn.LayerNorm):
-        return type(module) is LayerNorm and module.weight.dtype == torch.float32
-    return True
+def _ordinary(block: ResidualAttentionBlock) -> bool:
+    """Whether a block is what the loops take it for."""
+    mlp = block.mlp
+    if type(mlp) is not nn.Sequential or len(mlp) != 3:
+        return False
+    gelu = type(mlp[1]) is nn.GELU and mlp[1].approximate == "none"
+    return gelu and all(map(_whole, (block.attn_ln, block.cross_attn_ln, block.mlp_ln)))
+
+
+def _whole(norm: nn.Module | None) -> bool:
+    """Whether a normalisation is Whisper's."""
+    if type(norm) is not LayerNorm:
+        return False
+    return all(own is not None and own.dtype == torch.float32 for own in (norm.weight, norm.bias))
 
 
 class Fused(Ragged):
@@ -117,10 +127,13 @@ class Fused(Ragged):
 
 
 class _Norm:
-    """A normalisation's numbers."""
+    """A normalisation's numbers, which may be written to but not replaced meanwhile."""
 
     def __init__(self, norm: Any) -> None:
-        self.numbers = (norm.weight.detach().numpy(), norm.bias.detach().numpy())
+        self.numbers = tuple(
+            np.require(own.detach().numpy(), np.float32, ["C", "A", "W"])
+            for own in (norm.weight, norm.bias)
+        )
         self.epsilon = np.float32(norm.eps)
 
 

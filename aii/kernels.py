@@ -90,6 +90,8 @@ def _power(x: Any) -> Any:
     p = p * part + np.float32(2.402264791363012e-1)
     p = p * part + np.float32(6.931472028550421e-1)
     p = p * part + np.float32(1.0)
+    if not (np.float32(-127) < whole < np.float32(128)):
+        whole = np.float32(0)  # no number, which ``p`` then is neither; an integer cannot be that
     return p * _as_float(np.uint32((np.int32(whole) + np.int32(127)) << np.int32(23)))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .attention import heads_by_layer
 from .compiled import kernels
@@ -149,7 +149,7 @@ def audio_layers(decoder: TextDecoder, features: Tensor) -> list[Layer]:
     for block in decoder.blocks:
         cross = cast("ResidualAttentionBlock", block).cross_attn
         assert cross is not None
-        if loops is not None and isinstance(cross.key, PackedLinear):
+        if loops is not None and all(map(_unwatched, (cross.key, cross.value))):
             both = (cast(PackedLinear, layer) for layer in (cross.key, cross.value))
             k, v = (_stood(layer, features, cross.n_head, loops) for layer in both)
         else:
@@ -157,6 +157,12 @@ def audio_layers(decoder: TextDecoder, features: Tensor) -> list[Layer]:
         _, scale = _scales(k.shape[-1], dtype)
         layers.append((k if scale is None else k * scale, v))
     return layers
+
+
+def _unwatched(layer: nn.Module) -> bool:
+    """Whether a layer is packed integers with no hooks on it."""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks
+    return isinstance(layer, PackedLinear) and not hooks
 
 
 def _stood(layer: PackedLinear, features: Tensor, heads: int, loops: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.abc
 import logging
 import random
 import sys
@@ -320,6 +321,23 @@ def test_without_numba_there_are_no_loops(monkeypatch, caplog) -> None:
     assert caplog.records == []
 
 
+class Damaged(importlib.abc.MetaPathFinder):
+    """A library that is there and cannot be loaded."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "aii.kernels":
+            raise OSError("libllvmlite.so: cannot open shared object file")
+
+
+def test_a_numba_that_cannot_be_loaded_is_left_out_with_a_line(monkeypatch, caplog) -> None:
+    monkeypatch.delattr(aii, "kernels", raising=False)
+    monkeypatch.delitem(sys.modules, "aii.kernels", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Damaged(), *sys.meta_path])
+    assert compiled.kernels.__wrapped__() is None
+    (record,) = caplog.records
+    assert "(OSError: libllvmlite.so: cannot open" in record.getMessage()
+
+
 @needs_loops
 @pytest.mark.parametrize("trouble", ["wrong", "error"])
 def test_loops_that_go_wrong_are_left_out_with_a_line(trouble, monkeypatch, caplog) -> None:
@@ -342,7 +360,12 @@ def test_networks_that_are_not_quite_whispers_go_by_operations(monkeypatch) -> N
     approximate.decoder.blocks[0].mlp[1] = nn.GELU(approximate="tanh")
     other = network(64, 1)
     other.decoder.ln = nn.LayerNorm(64)
-    for model in (approximate, other):
+    active, plain_norm, longer, watched = (network(64, 1) for _ in range(4))
+    active.decoder.blocks[0].mlp[1] = nn.ReLU()
+    plain_norm.decoder.blocks[0].mlp_ln.bias = None
+    longer.decoder.blocks[0].mlp.append(nn.Dropout(0.0))
+    watched.decoder.ln.register_forward_hook(lambda *_: None)
+    for model in (approximate, other, active, plain_norm, longer, watched):
         assert type(ragged(model)) is Ragged
     assert not fuses(network(64, 1), torch.float16)
     with monkeypatch.context() as patch:

@@ -267,7 +267,7 @@ class LocalEngine:
             encoded = self._batch.encode()
             seconds = self._clock() - begin
             self._turns.encoded(seconds)
-            self._record.encoded(encoded, seconds, begin + seconds)
+            self._record.encoded(encoded, seconds, begin + seconds, self._live)
         else:
             self._turns.decoded(self._decode())
 
@@ -275,7 +275,7 @@ class LocalEngine:
         if (taken := beside.take()) is not None:
             encoding, seconds = taken
             self._batch.heard(encoding)
-            self._record.encoded(len(encoding.tickets), seconds, self._clock())
+            self._record.encoded(len(encoding.tickets), seconds, self._clock(), self._live)
         asking = self._batch.asking
         if not beside.busy and (waiting := self._batch.listen()) is not None:
             beside.start(waiting, reading=asking > 0)
@@ -293,8 +293,14 @@ class LocalEngine:
         begin = self._clock()
         rows = self._batch.decode()
         seconds = self._clock() - begin
-        self._record.decoded(rows, seconds, begin + seconds)
+        self._record.decoded(rows, seconds, begin + seconds, self._live)
         return seconds
+
+    @property
+    def _live(self) -> float:
+        """The share of what is in the batch that is of calls, not of recordings."""
+        calls = sum(self._record.live(job.request.deadline - job.since) for job in self._running)
+        return calls / max(len(self._running), 1)
 
     def _collect(self) -> None:
         """Answer those that are done, and let them leave."""

@@ -45,7 +45,6 @@ class Record:
         self._objective = objective
         self.beside = beside
         self._spent: deque[tuple[float, float, float]] = deque()  # when, encoding, decoding
-        self._heard: deque[tuple[float, bool]] = deque(maxlen=RECENT)  # seconds, of a call
         self._counts = dict.fromkeys(
             ("done", "failed", "cancelled", "refused", "late", "steps", "encodes"), 0
         )
@@ -79,24 +78,26 @@ class Record:
         self._counts["done"] += 1
         self._sums["audio_seconds"] += audio
         self._sums["passes"] += passes
-        live = wanted <= self._objective + _SLACK
-        self._heard.append((audio, live))
-        if not live:
+        if not self.live(wanted):
             return
         late = latency > self._objective
         self._counts["late"] += late
         self._latencies.append((latency, late))
 
-    def encoded(self, windows: int, seconds: float, now: float) -> None:
-        """So many windows went through the encoder together."""
-        self._spent.append((now, seconds, 0.0))
+    def live(self, wanted: float) -> bool:
+        """Whether an answer wanted within so many seconds is a call's, not a recording's."""
+        return wanted <= self._objective + _SLACK
+
+    def encoded(self, windows: int, seconds: float, now: float, live: float = 1.0) -> None:
+        """So many windows went through the encoder together; ``live``: the calls' share of it."""
+        self._spent.append((now, seconds * live, 0.0))
         self._counts["encodes"] += 1
         self._sums["encoded"] += windows
         self._sums["encoder_time"] += seconds
 
-    def decoded(self, rows: int, seconds: float, now: float) -> None:
-        """So many decodes took part in a pass."""
-        self._spent.append((now, 0.0, seconds))
+    def decoded(self, rows: int, seconds: float, now: float, live: float = 1.0) -> None:
+        """So many decodes took part in a pass; ``live`` as in :meth:`encoded`."""
+        self._spent.append((now, 0.0, seconds * live))
         self._counts["steps"] += 1
         self._sums["rows"] += rows
         self._sums["decoder_time"] += seconds
@@ -124,10 +125,8 @@ class Record:
         """Share of the last seconds that calls took of the busier thread, 0 to 1."""
         self._forget(now)
         encoding, decoding = (sum(spent[i] for spent in self._spent) for i in (1, 2))
-        whole = sum(audio for audio, _ in self._heard)
-        live = sum(audio for audio, of_call in self._heard if of_call)
         time = max(encoding, decoding) if self.beside else encoding + decoding
-        return min(time / SPAN, 1.0) * (live / whole if whole else 1.0)
+        return min(time / SPAN, 1.0)
 
     @property
     def within(self) -> float:

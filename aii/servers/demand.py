@@ -19,50 +19,66 @@ KNOWN_FOR = 600.0
 """Seconds for which the cost of a call is remembered."""
 
 TELLING = 0.25
-"""Share of the open calls that must have been at work for their cost to be taken from them."""
+"""Share of the open calls that must be at work for their cost to be taken from them."""
+
+MEMORABLE = 3.0
+"""Calls at work from which on their cost is remembered: one may be like no other."""
 
 
 class Demand:
-    """The calls of a server (each leg by itself) and when they are at work. The owner locks."""
+    """The calls of a server (each leg by itself) and when they are at work. The owner locks.
+
+    A call is at work from its first window on, one ``step`` of audio after its beginning; and for
+    one step more when it ends, as it then has a last window, however short it was.
+    """
 
     def __init__(self) -> None:
-        self._open: dict[str, list[float]] = {}
+        self._open: dict[str, list[tuple[float, float]]] = {}
         self._over: deque[tuple[float, float]] = deque()
         self._legs = 0
         self._cost = 0.0
-        self._told = 0.0
+        self._told = float("-inf")
 
-    def begin(self, call_id: str, works_from: float) -> None:
-        """A call, or a further leg of it, begins, and has its first window at ``works_from``."""
-        self._open.setdefault(call_id, []).append(works_from)
+    def begin(self, call_id: str, now: float, step: float) -> None:
+        """A call, or a further leg of it, begins, whose windows come every ``step`` seconds."""
+        self._open.setdefault(call_id, []).append((now + step, step))
         self._legs += 1
 
     def end(self, call_id: str, now: float) -> None:
-        """A leg of the call is over."""
-        begun = self._open[call_id]
-        self._over.append((begun.pop(), now))
+        """A leg of the call is over; of several that which began first."""
+        works_from, step = self._open[call_id].pop(0)
+        self._over += [(works_from, now), (now, now + step)]
         self._legs -= 1
-        if not begun:
+        if not self._open[call_id]:
             del self._open[call_id]
-        while self._over[0][1] <= now - SPAN:
+        while self._over and self._over[0][1] <= now - SPAN:
             self._over.popleft()
 
     def at_work(self, now: float) -> float:
         """So many calls' windows came within the last ``SPAN`` seconds; those in part count so."""
-        since = now - SPAN
-        own = [(begun, now) for calls in self._open.values() for begun in calls]
-        spans = (min(end, now) - max(begun, since) for begun, end in (*own, *self._over))
-        return sum(span for span in spans if span > 0) / SPAN
+        return self._working(now) + sum(_within(*span, now) for span in self._over)
+
+    def _working(self, now: float) -> float:
+        """The same of the calls that are open."""
+        return sum(_within(begun, now, now) for legs in self._open.values() for begun, _ in legs)
 
     def foreseen(self, busy: float, now: float) -> float:
-        """How busy the engine will be with all calls and one more; 0 if that cannot be told.
+        """How busy the engine will be with all calls and one more, as far as that can be told.
 
         Args:
             busy: how busy the calls have made it within the last ``SPAN`` seconds.
         """
         working = self.at_work(now)
+        cost = 0.0
         if working >= max(1.0, TELLING * self._legs):
-            self._cost, self._told = busy / working, now
-        elif now - self._told > KNOWN_FOR:
-            self._cost = 0.0
-        return self._cost * (self._legs + 1)
+            cost = busy / working
+            if working >= MEMORABLE:
+                self._cost, self._told = cost, now
+        elif now - self._told <= KNOWN_FOR:
+            cost = self._cost
+        return busy + cost * (self._legs + 1 - self._working(now))
+
+
+def _within(begin: float, end: float, now: float) -> float:
+    """The share of the last ``SPAN`` seconds that lies from ``begin`` to ``end``."""
+    return max(min(end, now) - max(begin, now - SPAN), 0.0) / SPAN

@@ -122,9 +122,9 @@ class Models:
     def bind(self, call_id: str) -> None:
         """A call (or a further leg of it) begins; it stays with the model that serves now."""
         with self._lock:
-            wait = self._current.sessions.settings.step
-            self._demand.begin(call_id, self._clock() + wait)
             binding = self._bound.get(call_id)
+            loaded = self._current if binding is None else binding.loaded
+            self._demand.begin(call_id, self._clock(), loaded.sessions.settings.step)
             if binding is not None:
                 binding.count += 1
                 return

@@ -126,8 +126,10 @@ def test_busy_is_the_busier_thread_or_both_where_one_does_all() -> None:
 
 
 def test_recordings_make_it_busy_for_no_call() -> None:
-    record = Record(beside=True)
-    spend(record, 10, 0.9, 0.9)
-    record.answered(5.0, 0.5, 7, wanted=1.0)
-    record.answered(15.0, 9.0, 7, wanted=float("inf"))
-    assert record.busy(10.0) == pytest.approx(0.225)
+    record = Record(objective=1.0, beside=True)
+    assert record.live(1.0)
+    assert not record.live(60.0)
+    for now in range(10):
+        record.encoded(1, 0.9, now + 0.5, live=0.0)
+        record.decoded(4, 0.8, now + 0.9, live=0.25)
+    assert record.busy(10.0) == pytest.approx(0.2)
