@@ -66,8 +66,8 @@ def likeliest(logits: Tensor) -> tuple[list[int], list[float]]:
 
     Of equal ones the first.
     """
-    loops = kernels()
-    if logits.device.type == "cpu" and logits.dtype == torch.float32 and loops is not None:
+    plain = logits.device.type == "cpu" and logits.dtype == torch.float32
+    if plain and (loops := kernels()) is not None:
         places, shares = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
         loops.likeliest(logits.detach().contiguous().numpy(), places, shares)
         return places.tolist(), shares.tolist()

@@ -177,6 +177,15 @@ def test_the_likeliest_token_is_that_of_the_operations(monkeypatch) -> None:
     assert not np.isfinite([logprobs[i] for i in (3, 4, 6)]).any()
 
 
+@needs_loops
+def test_loops_are_asked_for_only_where_they_can_choose(monkeypatch) -> None:
+    def never() -> None:
+        raise AssertionError("compiled for nothing")
+
+    monkeypatch.setattr(search, "kernels", never)
+    assert likeliest(torch.ones(1, 40).half())[0] == [0]  # nor for what loops do not take
+
+
 # -- the pass ---------------------------------------------------------------------------------
 
 
