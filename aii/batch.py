@@ -20,6 +20,7 @@ from .answers import answers, unsound
 from .errors import ServiceError
 from .fused import ragged
 from .heard import Heard, Layer
+from .layers import hooked
 from .ragged import Part, Ragged, audio_layers
 from .rows import Rows
 from .steps import KEPT_ATTENTION, Answer, Ask, Attach, Encode, Steps, run_plainly
@@ -334,7 +335,7 @@ def run_alone(model: Whisper, steps: Steps[T]) -> T:
     Raises:
         Exception: what the decode failed with.
     """
-    if watched(model):
+    if hooked(model.decoder.modules()):
         return run_plainly(model, steps)
     batch = Batch(model)
     ticket = batch.add(steps)
@@ -343,11 +344,6 @@ def run_alone(model: Whisper, steps: Steps[T]) -> T:
     if ticket.error is not None:
         raise ticket.error
     return ticket.result  # type: ignore[return-value]
-
-
-def watched(model: Whisper) -> bool:
-    """Whether somebody's hooks hang on the decoder."""
-    return any(m._forward_hooks or m._forward_pre_hooks for m in model.decoder.modules())
 
 
 def _mel(ticket: Ticket[Any]) -> Tensor:

@@ -9,7 +9,7 @@ Shapes: M tokens in line, D = H heads x W, S encoder frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from .compiled import kernels
 from .heard import Heard, Shelf
-from .layers import LayerNorm
+from .layers import LayerNorm, hooked
 from .packed import PackedLinear
-from .ragged import FUSED_FROM, Part, Ragged, over_audio_of
+from .ragged import FUSED_FROM, Part, Ragged, in_line, over_audio_of
 
 if TYPE_CHECKING:
     from .blocks import ResidualAttentionBlock
@@ -43,7 +43,7 @@ def fuses(model: Whisper, dtype: torch.dtype | None = None) -> bool:
         return False
     if (decoder.audio_dtype or dtype) not in (torch.float32, torch.bfloat16):
         return False
-    if any(module._forward_hooks or module._forward_pre_hooks for module in decoder.modules()):
+    if hooked(decoder.modules()):
         return False
     blocks = cast("list[ResidualAttentionBlock]", list(decoder.blocks))
     return all(map(_ordinary, blocks)) and _whole(decoder.ln) and kernels() is not None
@@ -100,7 +100,7 @@ class Fused(Ragged):
         if len(found) == 1:
             found *= 3
         line, out = passing.line, passing.a.numpy()
-        own = (line.places, line.plain_positions, kv, out, passing.own)
+        own = (line.places, line.positions.numpy(), kv, out, passing.own)
         levels = passing.levels(layer.packed)
         self._loops.over_text(*found, starts, self._scale, *own, levels)
 
@@ -237,42 +237,23 @@ class _Line:
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        tokens: list[int] = []
-        positions: list[int] = []
-        places: list[int] = []
+        line, began = in_line(parts)
+        self.tokens, self.positions = line[0], line[1]
+        self.places = line[2].numpy()
         self.wide: list[tuple[int, Part]] = []
-        gathered: dict[Shelf | Heard, tuple[list[int], list[int]]] = {}
-        self.audios: list[_Group] = []
-        for part in parts:
-            first = len(tokens)
-            for row, new in zip(part.rows, part.tokens, strict=True):
-                tokens += new
-                positions += range(part.start, part.end)
-                places += [row] * part.width
-            self._listen(first, part, gathered)
-        for holder, (lines, own) in gathered.items():
-            self.audios.append(_Group(np.array(lines), np.array(own), holder.arrays))
-        self.tokens, self.positions = torch.tensor([tokens, positions])
-        self.plain_positions = np.array(positions)
-        self.places = np.array(places)
-
-    def _listen(
-        self, first: int, part: Part, gathered: dict[Shelf | Heard, tuple[list[int], list[int]]]
-    ) -> None:
-        heard = part.heard
-        count = len(part.rows) * part.width
-        audios = len(heard.layers[0][0])
-        each = count // audios
-        if each >= FUSED_FROM:
-            self.wide.append((first, part))
-            return
-        holder = heard.shelf or heard
-        lines: Iterable[int] = range(first, first + count)
-        places = [heard.place + i // each for i in range(count)]
-        if part.attention:
-            arrays = holder.arrays
-            self.audios.append(_Group(np.array(list(lines)), np.array(places), arrays, part))
-            return
-        known = gathered.setdefault(holder, ([], []))
-        known[0].extend(lines)
-        known[1].extend(places)
+        gathered: dict[tuple[Shelf | Heard, Part | None], tuple[list[int], list[int]]] = {}
+        for first, part in began:
+            heard = part.heard
+            count = len(part.rows) * part.width
+            each = count // len(heard.layers[0][0])  # of one audio
+            if each >= FUSED_FROM:
+                self.wide.append((first, part))
+                continue
+            key = (heard.shelf or heard, part if part.attention else None)
+            lines, places = gathered.setdefault(key, ([], []))
+            lines += range(first, first + count)
+            places += [heard.place + i // each for i in range(count)]
+        self.audios = [
+            _Group(np.array(lines), np.array(places), holder.arrays, watched)
+            for (holder, watched), (lines, places) in gathered.items()
+        ]

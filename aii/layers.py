@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import InputError
+
+
+def hooked(modules: Iterable[nn.Module]) -> bool:
+    """Whether somebody's forward hooks hang on one of them."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 class Linear(nn.Linear):

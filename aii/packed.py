@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ServiceError
+from .layers import hooked
 from .quantized import QuantizedEmbedding, QuantizedLinear
 
 PIECE = 256
@@ -72,7 +73,7 @@ class PackedPerceptron(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D); whole where hooks look on."""
-        if any(layer._forward_hooks or layer._forward_pre_hooks for layer in self):
+        if hooked(self):
             return torch.stack([super(PackedPerceptron, self).forward(own) for own in x])
         pieces = -(-x.shape[1] // PIECE)
         first, gelu, last = self

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .attention import heads_by_layer
 from .compiled import kernels
 from .heard import Heard, Layer, Shelf, Shelves
+from .layers import hooked
 from .packed import PackedLinear, check_audio
 from .rows import Rows
 from .transfers import put
@@ -149,20 +150,15 @@ def audio_layers(decoder: TextDecoder, features: Tensor) -> list[Layer]:
     for block in decoder.blocks:
         cross = cast("ResidualAttentionBlock", block).cross_attn
         assert cross is not None
-        if loops is not None and all(map(_unwatched, (cross.key, cross.value))):
-            both = (cast(PackedLinear, layer) for layer in (cross.key, cross.value))
-            k, v = (_stood(layer, features, cross.n_head, loops) for layer in both)
+        both = (cross.key, cross.value)
+        if loops is not None and isinstance(cross.key, PackedLinear) and not hooked(both):
+            packed = cast("tuple[PackedLinear, PackedLinear]", both)
+            k, v = (_stood(layer, features, cross.n_head, loops) for layer in packed)
         else:
-            k, v = (cross.split(layer(features)).to(dtype) for layer in (cross.key, cross.value))
+            k, v = (cross.split(layer(features)).to(dtype) for layer in both)
         _, scale = _scales(k.shape[-1], dtype)
         layers.append((k if scale is None else k * scale, v))
     return layers
-
-
-def _unwatched(layer: nn.Module) -> bool:
-    """Whether a layer is packed integers with no hooks on it."""
-    hooks = layer._forward_hooks or layer._forward_pre_hooks
-    return isinstance(layer, PackedLinear) and not hooks
 
 
 def _stood(layer: PackedLinear, features: Tensor, heads: int, loops: Any) -> Tensor:
@@ -216,6 +212,25 @@ class _Group:
         out[self.lines] = (scores.softmax(dim=-1) @ values)[self.places, :, 0]
 
 
+def in_line(parts: Sequence[Part]) -> tuple[Tensor, list[tuple[int, Part]]]:
+    """The new tokens of all parts, part by part and row by row.
+
+    Returns:
+        (3, M) their numbers, positions in their rows, and rows; and where each part begins.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    places: list[int] = []
+    began = []
+    for part in parts:
+        began.append((len(tokens), part))
+        for row, new in zip(part.rows, part.tokens, strict=True):
+            tokens += new
+            positions += range(part.start, part.end)
+            places += [row] * part.width
+    return torch.tensor([tokens, positions, places]), began
+
+
 class _Plan:
     """Where the tokens of a pass stand, and who goes side by side.
 
@@ -227,20 +242,10 @@ class _Plan:
 
     def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
         self._device = device
-        tokens: list[int] = []
-        positions: list[int] = []
-        places: list[int] = []
-        firsts: list[int] = []
-        for part in parts:
-            firsts.append(len(tokens))
-            for row, new in zip(part.rows, part.tokens, strict=True):
-                tokens += new
-                positions += range(part.start, part.end)
-                places += [row] * part.width
-        line = torch.tensor([tokens, positions, places])
+        line, began = in_line(parts)
         self.tokens, self.positions, self.places = put(line, device)
-        self._only = (places[0], positions[0]) if len(tokens) == 1 else None
-        began = list(zip(firsts, parts, strict=True))
+        _, position, place = line[:, 0].tolist()
+        self._only = (place, position) if line.shape[1] == 1 else None
         self.texts, self.over_text = self._side_by_side_in_text(began)
         self.audios, self.over_audio = self._side_by_side_on_shelves(began)
 

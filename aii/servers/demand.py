@@ -35,20 +35,17 @@ class Demand:
     def __init__(self) -> None:
         self._open: dict[str, list[tuple[float, float]]] = {}
         self._over: deque[tuple[float, float]] = deque()
-        self._legs = 0
         self._cost = 0.0
         self._told = float("-inf")
 
     def begin(self, call_id: str, now: float, step: float) -> None:
         """A call, or a further leg of it, begins, whose windows come every ``step`` seconds."""
         self._open.setdefault(call_id, []).append((now + step, step))
-        self._legs += 1
 
     def end(self, call_id: str, now: float) -> None:
         """A leg of the call is over; of several that which began first."""
         works_from, step = self._open[call_id].pop(0)
         self._over += [(works_from, now), (now, now + step)]
-        self._legs -= 1
         if not self._open[call_id]:
             del self._open[call_id]
         while self._over and self._over[0][1] <= now - SPAN:
@@ -68,15 +65,16 @@ class Demand:
         Args:
             busy: how busy the calls have made it within the last ``SPAN`` seconds.
         """
+        legs = sum(map(len, self._open.values()))
         working = self.at_work(now)
         cost = 0.0
-        if working >= max(1.0, TELLING * self._legs):
+        if working >= max(1.0, TELLING * legs):
             cost = busy / working
             if working >= MEMORABLE:
                 self._cost, self._told = cost, now
         elif now - self._told <= KNOWN_FOR:
             cost = self._cost
-        return busy + cost * (self._legs + 1 - self._working(now))
+        return busy + cost * (legs + 1 - self._working(now))
 
 
 def _within(begin: float, end: float, now: float) -> float:
