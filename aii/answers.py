@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import ServiceError
-from .ragged import Part
+from .plan import Part
 from .search import NO_TOKEN, likeliest
 from .steps import Answer, Ask
 

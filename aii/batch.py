@@ -18,10 +18,11 @@ from torch import Tensor
 
 from .answers import answers, unsound
 from .errors import ServiceError
-from .fused import ragged
 from .heard import Heard, Layer
 from .layers import hooked
-from .ragged import Part, Ragged, audio_layers
+from .passes import ragged
+from .plan import Part
+from .ragged import Ragged, audio_layers
 from .rows import Rows
 from .steps import KEPT_ATTENTION, Answer, Ask, Attach, Encode, Steps, run_plainly
 

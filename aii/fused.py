@@ -21,18 +21,14 @@ from .compiled import kernels
 from .heard import Heard, Shelf
 from .layers import LayerNorm, hooked
 from .packed import PackedLinear
-from .ragged import FUSED_FROM, Part, Ragged, in_line, over_audio_of
+from .plan import Part, in_line
+from .ragged import FUSED_FROM, Ragged, over_audio_of
 
 if TYPE_CHECKING:
     from .blocks import ResidualAttentionBlock
     from .model import Whisper
 
 _NO_HEADS = np.empty(0, np.int64)
-
-
-def ragged(model: Whisper, places: int = 1, dtype: torch.dtype | None = None) -> Ragged:
-    """The decoder of a model with places for rows and audios, in the fastest way that there is."""
-    return (Fused if fuses(model, dtype) else Ragged)(model, places, dtype)
 
 
 def fuses(model: Whisper, dtype: torch.dtype | None = None) -> bool:
@@ -110,7 +106,7 @@ class Fused(Ragged):
         for group in passing.line.audios:
             keys, values = group.arrays[number]
             watched = group.watched if aligning is not None else None
-            heads = _NO_HEADS if watched is None else np.array(aligning)
+            heads = _NO_HEADS if watched is None or aligning is None else aligning.numpy()
             kept = np.empty((len(group.lines), len(heads), keys.shape[2]), np.float32)
             where = (group.lines, group.places, keys, values)
             self._loops.over_audio(q, self._scale, *where, out, heads, kept)

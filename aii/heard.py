@@ -19,8 +19,8 @@ from torch import Tensor
 
 from .rows import zeros
 
-SHELF_BYTES = 64 << 20
-"""Memory of windows side by side; those of a large model stand alone."""
+SHELF_BYTES = {"cpu": 64 << 20, "cuda": 4 << 30}
+"""Memory of windows side by side, by device; on a CPU those of a large model stand alone."""
 
 SHELF_PLACES = 16
 """Windows side by side at most."""
@@ -136,7 +136,11 @@ class Shelves:
         layers, heads, width = self._shape
         size = torch.empty((), dtype=self.dtype).element_size()
         bytes_each = 2 * layers * heads * frames * width * size
-        places = min(max(SHELF_BYTES // max(bytes_each, 1), 1), SHELF_PLACES)
+        most = SHELF_BYTES.get(self._device.type, SHELF_BYTES["cpu"])
+        places = min(max(most // max(bytes_each, 1), 1), SHELF_PLACES)
+        if self._device.type != "cpu":  # where memory is taken at once: as many as there are
+            held = sum(shelf.places for shelf in self._shelves if shelf.frames == frames)
+            places = min(places, max(held, 1))
         shape = (layers, 2, places, heads, frames, width)
         store = zeros(shape, self._device, self.dtype)
         shelf = Shelf(frames, [(k, v) for k, v in store], list(range(places)))

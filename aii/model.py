@@ -130,6 +130,7 @@ class TextDecoder(nn.Module):
         kv_dtype: of cached keys and values, where it is not the encoded audio's.
         audio_dtype: the same of those of the audio.
         few: the rows of the table that differ, where most are one; set when a model is loaded.
+        graphs: whether steps are recorded and replayed on a GPU.
     """
 
     def __init__(self, n_vocab: int, n_ctx: int, n_state: int, n_head: int, n_layer: int) -> None:
@@ -144,6 +145,7 @@ class TextDecoder(nn.Module):
         self.kv_dtype: torch.dtype | None = None
         self.audio_dtype: torch.dtype | None = None
         self.few: FewRows | None = None
+        self.graphs = True
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
 

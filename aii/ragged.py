@@ -1,9 +1,8 @@
 """One pass of the decoder over rows of any number of decodes, of any lengths.
 
-The new tokens of all decodes stand in one line, so that every weight is read once for all of them.
-In attention, rows that read one token go side by side where their pasts (or their audios) stand
-side by side; the others go one after the other. What a decode gets does not depend on who else is
-in the pass, but for rounding, of sums and of integers. The slow twin is ``TextDecoder.forward``.
+The new tokens of all decodes stand in one line, so that every weight is read once for all of them;
+``aii.plan`` says who goes side by side in attention. What a decode gets does not depend on who else
+is in the pass, but for rounding, of sums and of integers. The slow twin is ``TextDecoder.forward``.
 
 Shapes: M tokens in line, D = H heads x W, S encoder frames.
 """
@@ -11,7 +10,6 @@ Shapes: M tokens in line, D = H heads x W, S encoder frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -21,48 +19,17 @@ from torch import Tensor
 
 from .attention import heads_by_layer
 from .compiled import kernels
-from .heard import Heard, Layer, Shelf, Shelves
+from .heard import Heard, Layer, Shelves
 from .layers import hooked
 from .packed import PackedLinear, check_audio
+from .plan import Part, Plan
 from .rows import Rows
-from .transfers import put
 
 if TYPE_CHECKING:
     from .model import ResidualAttentionBlock, TextDecoder, Whisper
 
 FUSED_FROM = 16
 """Queries over one audio from which on PyTorch's fused attention is faster than written out."""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What one decode wants of a pass.
-
-    Attributes:
-        tokens: R rows of n new tokens.
-        rows: their R places.
-        start: how many tokens they hold.
-        heard: the A audios; R is a multiple of A.
-        attention: how many of the last tokens' attention to give, 0 for none.
-        scores: where to put it.
-    """
-
-    tokens: Sequence[Sequence[int]]
-    rows: Sequence[int]
-    start: int
-    heard: Heard
-    attention: int = 0
-    scores: list[Tensor] = field(default_factory=list)
-
-    @property
-    def width(self) -> int:
-        """New tokens of each row."""
-        return len(self.tokens[0])
-
-    @property
-    def end(self) -> int:
-        """Tokens that the rows hold afterwards."""
-        return self.start + self.width
 
 
 class Ragged:
@@ -98,7 +65,10 @@ class Ragged:
         shape = (len(self._blocks), decoder.n_head, width)
         self.shelves = Shelves(shape, weight.device, audio)
         self._q_scale, self._k_scale = _scales(width, text)
-        self._aligning = heads_by_layer(model.alignment_heads)
+        self._aligning = {
+            layer: torch.tensor(heads, device=weight.device)
+            for layer, heads in heads_by_layer(model.alignment_heads).items()
+        }
 
     def hear(self, features: Tensor) -> Heard:
         """Keep the keys and values of encoded audio (A, S, D) for all of its passes."""
@@ -118,7 +88,9 @@ class Ragged:
         return self._read(parts)
 
     def _read(self, parts: Sequence[Part]) -> Tensor:
-        plan = _Plan(parts, self.rows.kv[0].device)
+        return self._follow(Plan.of(parts, self.rows.kv[0].device))
+
+    def _follow(self, plan: Plan) -> Tensor:
         decoder = self.decoder
         h = decoder.token_embedding(plan.tokens) + decoder.positional_embedding[plan.positions]
         h = h.to(self._dtype)
@@ -126,7 +98,7 @@ class Ragged:
             h = self._block(layer, block, h, plan)
         return decoder.ln(h)
 
-    def _block(self, layer: int, block: ResidualAttentionBlock, h: Tensor, plan: _Plan) -> Tensor:
+    def _block(self, layer: int, block: ResidualAttentionBlock, h: Tensor, plan: Plan) -> Tensor:
         attn, cross = block.attn, block.cross_attn
         assert cross is not None
         assert block.cross_attn_ln is not None
@@ -181,137 +153,7 @@ def _scales(width: int, dtype: torch.dtype) -> tuple[float, float | None]:
     return width**-0.5, None
 
 
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Rows that read one token each and go side by side.
-
-    Attributes:
-        lines: where they stand in the line.
-        places: where their keys and values stand, below ``reach``.
-        reach: how many places there are up to the last of them.
-        end: how many keys each place has.
-        unseen: (reach, 1, 1, end), True for keys that are not the row's; None where all are.
-        shelf: where their audios stand, None for text.
-    """
-
-    lines: Tensor
-    places: Tensor
-    reach: int
-    end: int
-    unseen: Tensor | None = None
-    shelf: Shelf | None = None
-
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
-        """Attention of the rows' queries out of q (M, H, W), written to ``out`` (M, H, W)."""
-        spread = q.new_zeros(self.reach, *q.shape[1:])
-        spread[self.places] = q[self.lines]
-        keys, values = (t[: self.reach, :, : self.end] for t in (keys, values))
-        scores = spread[:, :, None] @ keys.transpose(-1, -2)
-        if self.unseen is not None:
-            scores.masked_fill_(self.unseen, -torch.inf)
-        out[self.lines] = (scores.softmax(dim=-1) @ values)[self.places, :, 0]
-
-
-def in_line(parts: Sequence[Part]) -> tuple[Tensor, list[tuple[int, Part]]]:
-    """The new tokens of all parts, part by part and row by row.
-
-    Returns:
-        (3, M) their numbers, positions in their rows, and rows; and where each part begins.
-    """
-    tokens: list[int] = []
-    positions: list[int] = []
-    places: list[int] = []
-    began = []
-    for part in parts:
-        began.append((len(tokens), part))
-        for row, new in zip(part.rows, part.tokens, strict=True):
-            tokens += new
-            positions += range(part.start, part.end)
-            places += [row] * part.width
-    return torch.tensor([tokens, positions, places]), began
-
-
-class _Plan:
-    """Where the tokens of a pass stand, and who goes side by side.
-
-    Attributes:
-        tokens, positions, places: (M,) numbers, positions in their rows, and rows.
-        texts, audios: groups of rows that go side by side over their pasts, and their audios.
-        over_text, over_audio: the parts that go by themselves, and where in the line they begin.
-    """
-
-    def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
-        self._device = device
-        line, began = in_line(parts)
-        self.tokens, self.positions, self.places = put(line, device)
-        _, position, place = line[:, 0].tolist()
-        self._only = (place, position) if line.shape[1] == 1 else None
-        self.texts, self.over_text = self._side_by_side_in_text(began)
-        self.audios, self.over_audio = self._side_by_side_on_shelves(began)
-
-    def store(self, kv: Tensor, k: Tensor, v: Tensor) -> None:
-        """Write keys and values (M, H, W) of the new tokens to their rows."""
-        if self._only is not None:
-            row, position = self._only
-            kv[row, 0, :, position] = k[0]
-            kv[row, 1, :, position] = v[0]
-        else:
-            kv[self.places, :, :, self.positions] = torch.stack([k, v], dim=1).to(kv.dtype)
-
-    def _side_by_side_in_text(
-        self, parts: list[tuple[int, Part]]
-    ) -> tuple[list[_Group], list[tuple[int, Part]]]:
-        single = [(first, part) for first, part in parts if part.width == 1]
-        rows = [row for _, part in single for row in part.rows]
-        ends = [part.end for _, part in single for _ in part.rows]
-        if len(rows) < 2:
-            return [], parts
-        reach, longest = max(rows) + 1, max(ends)
-        # All as if they were as long as the longest, or one after the other?
-        if reach * longest > 2 * sum(ends) + 64 * len(ends):
-            return [], parts
-        limits = torch.ones(reach, dtype=torch.long)  # who is not asked looks at something, too
-        limits[rows] = torch.tensor(ends)
-        unseen = (torch.arange(longest) >= limits[:, None])[:, None, None]
-        lines = [first + i for first, part in single for i in range(len(part.rows))]
-        group = self._group(lines, rows, longest, unseen=put(unseen, self._device))
-        return [group], [(first, part) for first, part in parts if part.width > 1]
-
-    def _side_by_side_on_shelves(
-        self, parts: list[tuple[int, Part]]
-    ) -> tuple[list[_Group], list[tuple[int, Part]]]:
-        shelves: dict[Shelf, list[tuple[int, Part]]] = {}
-        alone = []
-        for first, part in parts:
-            shelf = part.heard.shelf
-            if shelf is None or part.width > 1 or len(part.rows) > 1 or part.attention:
-                alone.append((first, part))
-            else:
-                shelves.setdefault(shelf, []).append((first, part))
-        groups = []
-        for shelf, members in shelves.items():
-            places = [part.heard.place for _, part in members]
-            if len(members) == 1 or max(places) + 1 > 2 * len(members):
-                alone += members
-            else:
-                lines = [first for first, _ in members]
-                groups.append(self._group(lines, places, shelf.frames, shelf=shelf))
-        return groups, alone
-
-    def _group(
-        self,
-        lines: list[int],
-        places: list[int],
-        end: int,
-        *,
-        unseen: Tensor | None = None,
-        shelf: Shelf | None = None,
-    ) -> _Group:
-        index = put(torch.tensor([lines, places]), self._device)
-        return _Group(index[0], index[1], max(places) + 1, end, unseen, shelf)
-
-
-def _over_text(q: Tensor, kv: Tensor, plan: _Plan) -> Tensor:
+def _over_text(q: Tensor, kv: Tensor, plan: Plan) -> Tensor:
     """Attention of (M, H, W) over the tokens of each one's row; (M, D)."""
     out = torch.empty_like(q)
     for group in plan.texts:
@@ -345,12 +187,14 @@ def _attend_text(q: Tensor, k: Tensor, v: Tensor, part: Part) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
 
 
-def _over_audio(q: Tensor, layer: int, plan: _Plan, aligning: list[int] | None) -> Tensor:
+def _over_audio(q: Tensor, layer: int, plan: Plan, aligning: Tensor | None) -> Tensor:
     """Attention of (M, H, W) over the audio of each one's part; (M, D)."""
     out = torch.empty_like(q)
     for group in plan.audios:
-        assert group.shelf is not None
-        group.attend(q, *group.shelf.layers[layer], out)
+        assert group.layers is not None
+        scores = group.attend(q, *group.layers[layer], out)
+        if group.kept is not None and aligning is not None:
+            group.kept.append(scores[:, aligning].float())
     for first, part in plan.over_audio:
         count = len(part.rows) * part.width
         if count == 1 and not (part.attention and aligning is not None):
@@ -364,7 +208,7 @@ def _over_audio(q: Tensor, layer: int, plan: _Plan, aligning: list[int] | None) 
     return out.flatten(1)
 
 
-def over_audio_of(q: Tensor, layer: int, part: Part, aligning: list[int] | None) -> Tensor:
+def over_audio_of(q: Tensor, layer: int, part: Part, aligning: Tensor | None) -> Tensor:
     """Attention of all queries (M, H, W) of one part over its audio; (M, H, W)."""
     k, v = part.heard.layers[layer]
     # No query looks at another one here, so the rows of an audio can stand in one line.

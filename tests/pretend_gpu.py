@@ -2,13 +2,15 @@
 
 Tensors that are put on ``cuda`` keep their numbers in the CPU's memory but say that they are on a
 GPU. As on a real one, an operation that is given tensors of both is refused, and so is handing one
-to numpy. What it cannot show is what only the hardware decides: speed, streams, rounding.
+to numpy. CUDA graphs are recorded and replayed as on a real one: on the same memory, whatever is in
+it by then, and what a graph has left in memory of its own is spoilt when another of its pool is
+replayed. What it cannot show is what only the hardware decides: speed, streams, rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -21,10 +23,24 @@ GPU = torch.device("cuda", 0)
 
 # These may be given tensors of both: to copy from one to the other, or to take rows by number.
 _BOTH = {Tensor.copy_, Tensor.to, Tensor.__getitem__, Tensor.__setitem__}
+_INDEXED = {Tensor.__getitem__, Tensor.__setitem__}
 _TO_NUMPY = {Tensor.numpy, Tensor.__array__}
+_WAITS = {
+    Tensor.item,
+    Tensor.tolist,
+    Tensor.cpu,
+    Tensor.pin_memory,
+    Tensor.nonzero,
+    Tensor.__bool__,
+    torch.tensor,
+}
 
 pinned: list[int] = []
 """How many numbers each tensor had that was put into pinned memory."""
+
+
+recording: list[Graph] = []
+"""The graph that is being recorded, if one is."""
 
 
 class OnGpu(Tensor):
@@ -80,6 +96,10 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if mixed and not (func in _BOTH and (first or func in (Tensor.copy_, Tensor.to))):
         raise RuntimeError(f"{func.__name__} was given tensors on the CPU and on the GPU")
     target = _target(func, args, kwargs)
+    listed = func in _INDEXED and any(isinstance(leaf, list) for leaf in _index(args))
+    strange = any(not isinstance(tensor, OnGpu) and tensor.ndim for tensor in tensors)
+    if recording and (func in _WAITS or strange or listed):
+        raise RuntimeError(f"{func.__name__} is not permitted when stream is capturing")
     plain = {k: "cpu" if k == "device" and _is_device(v) else v for k, v in kwargs.items()}
     if func is Tensor.pin_memory:
         pinned.append(args[0].numel())
@@ -91,7 +111,15 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with torch._C.DisableTorchFunctionSubclass():
         found = func(*args, **plain)
     place = here if target is None else target
-    return tree_map(lambda leaf: _placed(leaf, place), found)
+    found = tree_map(lambda leaf: _placed(leaf, place), found)
+    if recording and func.__name__ != "__get__":
+        recording[0].note(func, args, plain, found)
+    return found
+
+
+def _index(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a tensor is indexed by; a list of numbers would have to be copied to the GPU first."""
+    return args[1] if isinstance(args[1], tuple) else args[1:2]
 
 
 def _placed(leaf: Any, on_gpu: bool) -> Any:
@@ -101,6 +129,85 @@ def _placed(leaf: Any, on_gpu: bool) -> Any:
         return leaf
     with torch._C.DisableTorchFunctionSubclass():
         return leaf.as_subclass(OnGpu if on_gpu else Tensor)
+
+
+class Graph:
+    """What ``torch.cuda.CUDAGraph`` is.
+
+    Attributes:
+        replays: how often it has been replayed.
+    """
+
+    made: list[Graph] = []
+
+    def __init__(self) -> None:
+        self.replays = 0
+        self.pool: object = None
+        self._steps: list[tuple[Any, Any, Any, Any]] = []
+        self._outside: set[int] = set()  # memory that was there before
+        self._own: dict[int, Tensor] = {}
+        Graph.made.append(self)
+
+    def note(self, func: Any, args: Any, kwargs: Any, found: Any) -> None:
+        """One more operation."""
+        with torch._C.DisableTorchFunctionSubclass():
+            for tensor in _tensors((args, kwargs)):
+                if (own := tensor.untyped_storage().data_ptr()) not in self._own:
+                    self._outside.add(own)
+            for tensor in _tensors(found):
+                if (own := tensor.untyped_storage().data_ptr()) not in self._outside:
+                    self._own[own] = tensor
+        self._steps.append((func, args, kwargs, found))
+
+    def replay(self) -> None:
+        """All operations once more, on the same memory."""
+        assert not recording, "a graph was replayed while one is recorded"
+        self.replays += 1
+        for graph in Graph.made:
+            if graph is not self and graph.pool is self.pool:
+                graph.spoil()
+        with torch._C.DisableTorchFunctionSubclass():
+            for func, args, kwargs, found in self._steps:
+                again = func(*args, **kwargs)
+                for old, new in zip(_tensors(found), _tensors(again), strict=True):
+                    if old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+    def spoil(self) -> None:
+        """Leave nonsense in all memory of its own."""
+        with torch._C.DisableTorchFunctionSubclass():
+            for tensor in self._own.values():
+                if tensor.is_floating_point():
+                    tensor.fill_(torch.nan)
+                elif tensor.dtype == torch.long:
+                    tensor.fill_(1 << 40)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+@contextmanager
+def _captured(graph: Graph, *, pool: object, stream: object, capture_error_mode: str) -> Any:
+    """What ``torch.cuda.graph`` is."""
+    assert not recording
+    assert capture_error_mode == "thread_local"  # others go on meanwhile
+    graph.pool = pool
+    recording.append(graph)
+    try:
+        yield
+    finally:
+        recording.clear()
+
+
+class _Stream:
+    """What ``torch.cuda.Stream`` is."""
+
+    def __init__(self, device: object = None) -> None:
+        pass
+
+    def wait_stream(self, other: _Stream) -> None:
+        assert isinstance(other, _Stream)
 
 
 class _Generator(torch.Generator):
@@ -117,5 +224,17 @@ class _Generator(torch.Generator):
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Within it ``cuda`` is a device like another, in this thread."""
     monkeypatch.setattr(torch, "Generator", _Generator)
+    cuda = {
+        "CUDAGraph": Graph,
+        "graph": _captured,
+        "graph_pool_handle": object,
+        "Stream": _Stream,
+        "stream": nullcontext,
+        "current_stream": _Stream,
+        "device": nullcontext,
+    }
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    Graph.made.clear()
     with PretendGpu():
         yield

@@ -13,7 +13,8 @@ from aii.batch import Batch, run_alone
 from aii.decoding import DecodingOptions
 from aii.errors import InputError, ServiceError
 from aii.loops import decoding_steps
-from aii.ragged import Part, Ragged
+from aii.plan import Part
+from aii.ragged import Ragged
 from aii.rows import Rows
 from aii.steps import Ask, Attach, Encode, run_plainly
 from aii.types import AttentionStop

@@ -20,12 +20,14 @@ from aii.audio.pcm import slin_to_float
 from aii.batch import Batch, run_alone
 from aii.compute import convert
 from aii.decoding import DecodingOptions, decode
-from aii.fused import Fused, fuses, ragged
+from aii.fused import Fused, fuses
 from aii.loops import decoding_steps
 from aii.mel import log_mel_spectrogram
 from aii.model import ModelDimensions, Whisper
 from aii.packed import packs
-from aii.ragged import Part, Ragged
+from aii.passes import ragged
+from aii.plan import Part
+from aii.ragged import Ragged
 from aii.resources import asset
 from aii.search import likeliest
 from aii.steps import Encode
@@ -198,16 +200,8 @@ def wishes(chance: random.Random, decoder: Ragged, audios: list[Any], size: int)
         rows = decoder.rows.take(number * chance.choice((1, 1, 3)))
         before = chance.choice((0, 2, 11))
         if before:
-            decoder.run(
-                [
-                    Part(
-                        [[chance.randrange(51865) for _ in range(before)]] * len(rows),
-                        rows,
-                        0,
-                        heard,
-                    )
-                ]
-            )
+            past = [[chance.randrange(51865) for _ in range(before)]] * len(rows)
+            decoder.run([Part(past, rows, 0, heard)])
         width = chance.choice((1, 1, 1, 2, 5, 20))
         tokens = [[chance.randrange(51865) for _ in range(width)] for _ in rows]
         parts.append(Part(tokens, rows, before, heard, attention=chance.choice((0, 0, 4))))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pretend_gpu import GPU, OnGpu, PretendGpu, pinned, pretend_gpu
+from pretend_gpu import GPU, Graph, OnGpu, PretendGpu, pinned, pretend_gpu
 
 from aii import load_model
 from aii.audio.pcm import slin_to_float
@@ -138,6 +138,8 @@ def test_calls(kind: str, gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
         return [future.result(WAIT) for future in futures]
 
     found, expected = ask(engine), ask(plain)
+    assert sum(graph.replays for graph in Graph.made) > len(Graph.made) > 2
+    assert model.decoder.graphs  # nothing went wrong with one
     assert engine.close(WAIT)
     assert plain.close(WAIT)
     for one, other, fields in zip(found, expected, REQUESTS, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pretend_gpu import pretend_gpu
 
 from aii import heard
 from aii.heard import EMPTY_SHELVES, SHELF_PLACES, Shelves
@@ -53,11 +54,22 @@ def test_a_full_shelf_is_followed_by_another() -> None:
 
 
 def test_windows_of_a_large_model_stand_alone(monkeypatch) -> None:
-    monkeypatch.setattr(heard, "SHELF_BYTES", 10)
+    monkeypatch.setitem(heard.SHELF_BYTES, "cpu", 10)
     shelves = make()
     shelves.put(layers(50))
     assert shelves.put(layers(50)).place == 0
     assert [shelf.places for shelf in shelves.shelves] == [1, 1]
+
+
+def test_on_a_gpu_memory_for_windows_grows_with_their_number(monkeypatch) -> None:
+    with pretend_gpu(monkeypatch):
+        shelves = Shelves(SHAPE, torch.device("cuda"), torch.float32)
+        there = [[(k.to("cuda"), v.to("cuda")) for k, v in layers(50, seed=n)] for n in range(40)]
+        kept = [shelves.put(one) for one in there]
+        sizes = [1, 1, 2, 4, 8, SHELF_PLACES, SHELF_PLACES]
+        assert [shelf.places for shelf in shelves.shelves] == sizes
+        assert all(same(one, given) for one, given in zip(kept, there, strict=True))
+        assert shelves.put([(k[:, :, :20], v[:, :, :20]) for k, v in there[0]]).shelf.places == 1
 
 
 def test_several_audios_of_one_decode_are_on_no_shelf() -> None:

@@ -144,7 +144,9 @@ def _model(name: str, config: ServerConfig) -> Whisper:
     from aii.compute import limit_prepared_shapes
 
     limit_prepared_shapes(os.environ)
-    return load_model(name, device=config.device, compute_type=config.compute_type)
+    model = load_model(name, device=config.device, compute_type=config.compute_type)
+    model.decoder.graphs = config.cuda_graphs
+    return model
 
 
 def _about(model: Whisper) -> dict[str, Any]:

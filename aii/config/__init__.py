@@ -27,6 +27,7 @@ from aii.config.options import option as _option
 from aii.config.options import optional_whole as _optional_whole
 from aii.config.options import rate as _rate
 from aii.config.options import temperatures as _temperatures
+from aii.config.options import truth as _truth
 from aii.config.options import truth_or_model as _truth_or_model
 from aii.config.options import whole as _whole
 from aii.config.sinks import SinkOptions
@@ -64,6 +65,10 @@ class ServerConfig(StreamingOptions, VoiceOptions, TelephonyOptions, SinkOptions
         "suits the device",
         _one_of("auto", "float32", "bfloat16", "float16", "int8"),
     )
+    cuda_graphs: bool = _option(
+        True, "on a GPU, record the decoder's steps as CUDA graphs and replay them: true or false",
+        _truth,
+    )  # fmt: skip
     language: str | None = _option(
         None, "language spoken, as code or name; auto detects it", _language,
         aliases=("WHISPER_LAN",),

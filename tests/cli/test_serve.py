@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from serve_rig import ROOT, WAIT, Server, free_port, in_process, send
@@ -282,6 +283,7 @@ class Model:
     compute_type = "float32"
 
     def __init__(self, *, multilingual: bool, language: str | None = None) -> None:
+        self.decoder = SimpleNamespace(graphs=True)
         self.is_multilingual = multilingual
         self.metadata = {} if language is None else {"language": language}
 
@@ -301,6 +303,14 @@ def test_an_english_model_is_not_asked_for_german(monkeypatch):
     with pytest.raises(ConfigError, match="does not translate"):
         loaded(monkeypatch, model, task="translate")
     assert loaded(monkeypatch, model).language == "en"
+
+
+def test_cuda_graphs_are_switched_off_where_that_is_wanted(monkeypatch):
+    model = Model(multilingual=True)
+    loaded(monkeypatch, model)
+    assert model.decoder.graphs
+    loaded(monkeypatch, model, cuda_graphs=False)
+    assert not model.decoder.graphs
 
 
 def test_a_model_of_one_language_is_not_asked_for_another(monkeypatch):
