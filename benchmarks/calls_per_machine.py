@@ -2,6 +2,7 @@
 
     python -m benchmarks.calls_per_machine            # all servers, at most 12 minutes
     python -m benchmarks.calls_per_machine --minutes 40    # nearer bounds
+    python -m benchmarks.calls_per_machine --device cuda --model large-v3
     python -m benchmarks.calls_per_machine --quick    # two calls, seconds: only to see it work
 
 The servers, all on the embedded model, English, greedy without fallback, no word times:
@@ -249,13 +250,16 @@ def most_calls(
     return searches
 
 
-def ours(threads: int, compute_type: str, *more: str) -> Callable[[Path, Path], list[str]]:
+def ours(
+    threads: int, compute_type: str, *more: str, device: str = "cpu"
+) -> Callable[[Path, Path], list[str]]:
     """Arguments of the product's server."""
     return lambda folder, times: [
         "aii_server.py", "--host", "127.0.0.1", "--port", "0", "--model", str(folder / "openai.pt"),
         "--language", "en", "--reply", "jsonl", "--reset", "hard", "--words", "none", "--condition",
         "false", "--vad", "none", "--temperature", "0", "--threads", str(threads),
-        "--compute-type", compute_type, "--max-calls", "5000", "--when-full", "accept", *more,
+        "--compute-type", compute_type, "--device", device, "--max-calls", "5000",
+        "--when-full", "accept", *more,
     ]  # fmt: skip
 
 
@@ -266,15 +270,19 @@ def locked(engine: str, *more: str) -> Callable[[Path, Path], list[str]]:
     ]  # fmt: skip
 
 
-def servers(count: int, ours_in: str = "auto", theirs_in: str = "int8") -> list[Server]:
+def servers(
+    count: int, ours_in: str = "auto", theirs_in: str = "int8", device: str = "cpu"
+) -> list[Server]:
     """All servers, ours first, each with ``count`` threads, in these compute types."""
     threads = str(count)
     apart = ("--threads", "1", "--workers", threads)
-    timed_ours = ours(count, ours_in, "--policy", "alignatt", "--alignatt-step", "1")
-    faster = ("--compute-type", theirs_in)
+    alignatt = ("--policy", "alignatt", "--alignatt-step", "1")
+    timed_ours = ours(count, ours_in, *alignatt, device=device)
+    there = ("--device", device)
+    faster = ("--compute-type", theirs_in, *there)
     return [
-        Server("aii", ours(count, ours_in), 60, count),
-        Server("openai-whisper", locked("openai-whisper", "--threads", threads), 3, count),
+        Server("aii", ours(count, ours_in, device=device), 60, count),
+        Server("openai-whisper", locked("openai-whisper", "--threads", threads, *there), 3, count),
         Server(
             "faster-whisper", locked("faster-whisper", *faster, "--threads", threads), 12, count
         ),
@@ -348,6 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=11.0, help="after which no trial begins")
     parser.add_argument("--model", default="embedded", help="a name or a .pt file")
     parser.add_argument("--servers", nargs="+", metavar="NAME", help="as in the list above")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, help="of each engine (default: one per core)")
     args = parser.parse_args(argv)
     begin = time.monotonic()
@@ -362,10 +371,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.quick:
             quick(folder, threads)
             return 0
-        entries = [Entry(OURS, (kind,)) for kind in our_compute_types()]
-        entries += rival_entries(["faster-whisper"]) if faster else []
-        kinds = fastest(NAME, entries, folder, threads)
-        known = servers(threads, kinds[OURS], kinds.get("faster-whisper", "int8"))
+        entries = [Entry(OURS, (kind,)) for kind in our_compute_types(args.device)]
+        entries += rival_entries(["faster-whisper"], args.device) if faster else []
+        kinds = fastest(NAME, entries, folder, threads, args.device)
+        theirs = kinds.get("faster-whisper", "int8")
+        known = servers(threads, kinds[OURS], theirs, args.device)
         chosen = [s for s in known if s.name in wanted or s.name.split()[0] in wanted]
         left = args.minutes - (time.monotonic() - begin) / 60
         report(most_calls(chosen, folder, minutes=left, cores=cores()), kinds)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.decode_speed             # tiny and base, exact and shortened; 6 minutes
     python -m benchmarks.decode_speed --quick     # one layer, one round, one rival
+    python -m benchmarks.decode_speed --device cuda --sizes tiny small turbo large-v3
 
 Random weights (``benchmarks/rivals/weights.py``), the same for all, converted; greedy, 30 tokens,
 samples in, tokens out; equal threads; a process per engine, which take turns, for as many rounds as
@@ -68,8 +69,8 @@ class Entry:
         return " ".join((self.engine, *self.more))
 
 
-def our_compute_types() -> list[str]:
-    """The compute types that aii supports on this machine's CPU."""
+def our_compute_types(device: str = "cpu") -> list[str]:
+    """The compute types that aii supports on a device of this machine."""
     import torch
 
     from aii.compute import COMPUTE_TYPES, resolve
@@ -78,29 +79,30 @@ def our_compute_types() -> list[str]:
     found = []
     for kind in COMPUTE_TYPES:
         with contextlib.suppress(ConfigError):
-            if resolve(kind, torch.device("cpu")) == kind:  # "auto" is one of the others
+            if resolve(kind, torch.device(device)) == kind:  # "auto" is one of the others
                 found.append(kind)
     return found
 
 
-def rival_entries(wanted: Sequence[str]) -> list[Entry]:
+def rival_entries(wanted: Sequence[str], device: str = "cpu") -> list[Entry]:
     """The rivals that are wanted and installed, in every compute type that they support here."""
     found = []
+    whole = "float32" if device == "cpu" else "float16"
     for engine in wanted:
         package = PACKAGES[engine]
         if importlib.util.find_spec(package) is None:
             note(f"{engine} is not installed; see benchmarks/requirements.txt")
         elif engine == "transformers":
-            found += [Entry(engine, (kind,)) for kind in ("float32", "bfloat16")]
+            found += [Entry(engine, (kind,)) for kind in (whole, "bfloat16")]
         elif engine == "faster-whisper":
             import ctranslate2
 
-            kinds = ctranslate2.get_supported_compute_types("cpu")
+            kinds = ctranslate2.get_supported_compute_types(device)
             found += [Entry(engine, (kind,)) for kind in sorted(kinds)]
         elif engine == "whisper.cpp":
-            found.append(Entry(engine, ("float16",)))
+            found += [Entry(engine, ("float16",))] if device == "cpu" else []  # as its wheels are
         else:
-            found.append(Entry(engine, ("float32",)))
+            found.append(Entry(engine, (whole,)))
     return found
 
 
@@ -131,6 +133,7 @@ def run(
     threads: int,
     rounds: int,
     until: float,
+    device: str = "cpu",
 ) -> dict[str, Taken]:
     """What each case took, for each engine that could be started.
 
@@ -144,7 +147,9 @@ def run(
     try:
         for entry in entries:
             try:
-                workers[entry] = Worker(entry.engine, folder, threads, entry.more, tokens=tokens)
+                workers[entry] = Worker(
+                    entry.engine, folder, threads, entry.more, tokens=tokens, device=device
+                )
             except RuntimeError as error:
                 note(f"{entry} did not start: {error}")
         for number in range(rounds + 1):  # the first one warms up
@@ -167,7 +172,9 @@ def run(
     return taken
 
 
-def fastest(benchmark: str, entries: Sequence[Entry], folder: Path, threads: int) -> dict[str, str]:
+def fastest(
+    benchmark: str, entries: Sequence[Entry], folder: Path, threads: int, device: str = "cpu"
+) -> dict[str, str]:
     """For each engine the compute type in which it is fastest on a window of the sample call."""
     best: dict[str, tuple[float, str]] = {}
     taken: dict[Entry, list[float]] = {}
@@ -177,7 +184,7 @@ def fastest(benchmark: str, entries: Sequence[Entry], folder: Path, threads: int
             more = (entry.more[0], "auto") if entry.engine == OURS else entry.more
             try:
                 workers[entry] = Worker(
-                    entry.engine, folder, threads, more, tokens=40, sound="call"
+                    entry.engine, folder, threads, more, tokens=40, sound="call", device=device
                 )
             except RuntimeError as error:
                 note(f"{entry} did not start: {error}")
@@ -236,15 +243,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--rounds", type=int, default=None, help="at most")
     parser.add_argument("--minutes", type=float, default=5.5, help="of all sizes together")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--folder", type=Path, help="where to keep weights (default: nowhere)")
     args = parser.parse_args(argv)
     sizes = args.sizes or (["micro"] if args.quick else ["tiny", "base"])
     threads = args.threads or (1 if args.quick else len(os.sched_getaffinity(0)))
     rounds = args.rounds or (1 if args.quick else 15)
     tokens = 4 if args.quick else TOKENS
-    kinds = ["float32"] if args.quick else our_compute_types()
+    kinds = ["float32"] if args.quick else our_compute_types(args.device)
     wanted = ["openai-whisper"] if args.quick else list(PACKAGES)
-    rivals = rival_entries(wanted if args.rivals is None else args.rivals)
+    rivals = rival_entries(wanted if args.rivals is None else args.rivals, args.device)
     names = {entry.engine: PYPI.get(entry.engine, entry.engine) for entry in rivals}
     versions = {name: importlib.metadata.version(pypi) for name, pypi in names.items()}
     note(f"{machine()}, {threads} threads, rivals: {versions}")
@@ -261,6 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 [*(Entry(OURS, (kind, "auto")) for kind in kinds), *rivals], folder,
                 cases={"5 s": CASES["5 s"]} if args.quick else CASES, tokens=tokens,
                 threads=threads, rounds=rounds, until=now + (end - now) * share / left,
+                device=args.device,
             )  # fmt: skip
             left -= share
             for case, taken in found.items():

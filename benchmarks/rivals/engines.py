@@ -31,10 +31,17 @@ class Ours:
         threads: CPU threads.
         compute_type: "float32" or another that aii knows.
         context: "full" or "auto".
+        device: "cpu" or "cuda".
     """
 
     def __init__(
-        self, folder: Path, threads: int, compute_type: str = "float32", context: str = "full"
+        self,
+        folder: Path,
+        threads: int,
+        compute_type: str = "float32",
+        context: str = "full",
+        *,
+        device: str = "cpu",
     ) -> None:
         import torch
 
@@ -42,7 +49,7 @@ class Ours:
 
         torch.set_num_threads(threads)
         path = folder / "openai.pt" if folder.is_dir() else folder
-        self._model = load_model(str(path), device="cpu", compute_type=compute_type)
+        self._model = load_model(str(path), device=device, compute_type=compute_type)
         self._context = context
 
     def window(self, samples: np.ndarray, tokens: int) -> list[int]:
@@ -63,32 +70,37 @@ class Ours:
 
 
 class OpenAiWhisper:
-    """openai-whisper, in float32 as it does on every CPU."""
+    """openai-whisper, in float32 as it does on every CPU, or in float16."""
 
-    def __init__(self, folder: Path, threads: int, compute_type: str = "float32") -> None:
+    def __init__(
+        self, folder: Path, threads: int, compute_type: str = "float32", *, device: str = "cpu"
+    ) -> None:
         import torch
         import whisper
 
         torch.set_num_threads(threads)
         self._whisper = whisper
         path = folder / "openai.pt" if folder.is_dir() else folder
-        self._model = whisper.load_model(str(path), device="cpu")
+        self._model = whisper.load_model(str(path), device=device)
+        self._half = compute_type == "float16"
 
     def window(self, samples: np.ndarray, tokens: int) -> list[int]:
         """See :class:`Engine`."""
         whisper, model = self._whisper, self._model
         audio = whisper.pad_or_trim(samples)
-        mel = whisper.log_mel_spectrogram(audio, model.dims.n_mels)
+        mel = whisper.log_mel_spectrogram(audio, model.dims.n_mels).to(model.device)
         options = whisper.DecodingOptions(
-            language="en", without_timestamps=True, sample_len=tokens, fp16=False
+            language="en", without_timestamps=True, sample_len=tokens, fp16=self._half
         )
         return list(whisper.decode(model, mel, options).tokens)
 
 
 class Transformers:
-    """Hugging Face's transformers, in float32 or bfloat16."""
+    """Hugging Face's transformers, in float32 or a half precision."""
 
-    def __init__(self, folder: Path, threads: int, compute_type: str = "float32") -> None:
+    def __init__(
+        self, folder: Path, threads: int, compute_type: str = "float32", *, device: str = "cpu"
+    ) -> None:
         import torch
         import transformers
 
@@ -102,14 +114,14 @@ class Transformers:
             hf, dtype=self._dtype, attn_implementation="sdpa"
         )
         model.generation_config.max_length = None
-        self._model = model.eval()
+        self._model = model.eval().to(device)
 
     def window(self, samples: np.ndarray, tokens: int) -> list[int]:
         """See :class:`Engine`."""
         features = self._features(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         with self._torch.inference_mode():
             rows = self._model.generate(
-                features.input_features.to(self._dtype),
+                features.input_features.to(self._model.device, self._dtype),
                 language="en",
                 task="transcribe",
                 max_new_tokens=tokens,
@@ -122,12 +134,14 @@ class Transformers:
 class FasterWhisper:
     """faster-whisper on CTranslate2: its features, encoder and generation."""
 
-    def __init__(self, folder: Path, threads: int, compute_type: str = "float32") -> None:
+    def __init__(
+        self, folder: Path, threads: int, compute_type: str = "float32", *, device: str = "cpu"
+    ) -> None:
         from faster_whisper import WhisperModel
         from faster_whisper.tokenizer import Tokenizer
 
         self._model = WhisperModel(
-            str(folder / "ctranslate2"), device="cpu", compute_type=compute_type,
+            str(folder / "ctranslate2"), device=device, compute_type=compute_type,
             cpu_threads=threads,
         )  # fmt: skip
         model = self._model
@@ -156,9 +170,17 @@ class FasterWhisper:
 
 
 class WhisperCpp:
-    """whisper.cpp through pywhispercpp, with matrices in float16, which its convolutions need."""
+    """whisper.cpp through pywhispercpp, with matrices in float16, which its convolutions need.
 
-    def __init__(self, folder: Path, threads: int, compute_type: str = "float16") -> None:
+    Raises:
+        ValueError: for a GPU, which its wheels are not built for.
+    """
+
+    def __init__(
+        self, folder: Path, threads: int, compute_type: str = "float16", *, device: str = "cpu"
+    ) -> None:
+        if device != "cpu":
+            raise ValueError("whisper.cpp's wheels are for CPUs")
         from pywhispercpp.model import Model
 
         self._model = Model(

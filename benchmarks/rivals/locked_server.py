@@ -31,17 +31,17 @@ RESET = 6 * WINDOW
 Transcribe = Callable[[np.ndarray], str]
 
 
-def openai_whisper(folder: Path, threads: int) -> Transcribe:
-    """openai-whisper on ``openai.pt``: greedy, without fallback, English."""
+def openai_whisper(folder: Path, threads: int, device: str = "cpu") -> Transcribe:
+    """openai-whisper on ``openai.pt``: greedy, without fallback, English; float16 on a GPU."""
     import torch
     import whisper
 
     torch.set_num_threads(threads)
-    model = whisper.load_model(str(folder / "openai.pt"), device="cpu")
+    model = whisper.load_model(str(folder / "openai.pt"), device=device)
 
     def transcribe(samples: np.ndarray) -> str:
         found = whisper.transcribe(
-            model, samples, language="en", fp16=False, condition_on_previous_text=False,
+            model, samples, language="en", fp16=device != "cpu", condition_on_previous_text=False,
             temperature=0.0,
         )  # fmt: skip
         return str(found["text"])
@@ -49,12 +49,14 @@ def openai_whisper(folder: Path, threads: int) -> Transcribe:
     return transcribe
 
 
-def faster_whisper(folder: Path, threads: int, compute_type: str, workers: int) -> Transcribe:
+def faster_whisper(
+    folder: Path, threads: int, compute_type: str, workers: int, device: str = "cpu"
+) -> Transcribe:
     """faster-whisper on ``ctranslate2``: the same settings."""
     from faster_whisper import WhisperModel
 
     model = WhisperModel(
-        str(folder / "ctranslate2"), device="cpu", compute_type=compute_type,
+        str(folder / "ctranslate2"), device=device, compute_type=compute_type,
         cpu_threads=threads, num_workers=workers,
     )  # fmt: skip
 
@@ -123,11 +125,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--compute-type", default="int8")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args(argv)
     if args.engine == "openai-whisper":
-        transcribe = openai_whisper(args.folder, args.threads)
+        transcribe = openai_whisper(args.folder, args.threads, args.device)
     else:
-        transcribe = faster_whisper(args.folder, args.threads, args.compute_type, args.workers)
+        transcribe = faster_whisper(
+            args.folder, args.threads, args.compute_type, args.workers, args.device
+        )
     transcribe(np.zeros(SAMPLE_RATE, np.float32))  # the first call must not wait for this
     server = Server(transcribe, args.workers)
     print(f"listening on {server.address[0]}:{server.address[1]}", file=sys.stderr, flush=True)

@@ -31,7 +31,9 @@ def main() -> None:
     os.dup2(2, 1)  # what an engine prints is not an answer
     from benchmarks.rivals.engines import ENGINES, noise, speech
 
-    engine = ENGINES[wish["engine"]](Path(wish["folder"]), wish["threads"], *wish["more"])
+    engine = ENGINES[wish["engine"]](
+        Path(wish["folder"]), wish["threads"], *wish["more"], device=wish["device"]
+    )
     sound = functools.cache({"noise": noise, "call": speech}[wish["sound"]])
     _say(answers, {"ready": True})
     for line in sys.stdin:
@@ -57,6 +59,7 @@ class Worker:
         more: further arguments of the engine, as the compute type.
         tokens: to decode, at most.
         sound: what is in it, noise or the sample call.
+        device: "cpu" or "cuda".
 
     Raises:
         RuntimeError: the engine did not start; its last line says why.
@@ -64,7 +67,7 @@ class Worker:
 
     def __init__(
         self, engine: str, folder: Path, threads: int, more: tuple[str, ...], *,
-        tokens: int, sound: str = "noise",
+        tokens: int, sound: str = "noise", device: str = "cpu",
     ) -> None:  # fmt: skip
         wish = {
             "engine": engine,
@@ -73,6 +76,7 @@ class Worker:
             "more": more,
             "tokens": tokens,
             "sound": sound,
+            "device": device,
         }
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe that nobody reads would stop it)
         settings = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}

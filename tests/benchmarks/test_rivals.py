@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from aii.checkpoints import load_model
+from benchmarks.calls_per_machine import servers
 from benchmarks.rivals.convert import to_ctranslate2, to_ggml, to_hf
 from benchmarks.rivals.engines import ENGINES, noise
 from benchmarks.rivals.locked_server import RESET, WINDOW, Server
@@ -89,6 +90,19 @@ def test_the_tokenizer_comes_along(folder):
 def test_an_engine_that_cannot_start_says_why(tmp_path):
     with pytest.raises(RuntimeError, match=r"openai\.pt"):
         Worker("aii", tmp_path / "openai.pt", 1, (), tokens=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: the benchmarks may use it")
+@pytest.mark.parametrize("engine", ["aii", "openai-whisper", "transformers"])
+def test_engines_are_put_on_the_device_that_is_asked_for(engine, folder):
+    with pytest.raises(RuntimeError, match=r"(?i)cuda|nvidia"):
+        Worker(engine, folder, 1, (), tokens=1, device="cuda")
+
+
+def test_servers_are_put_on_the_device_that_is_asked_for(folder):
+    for server in servers(1, device="cuda"):
+        arguments = server.arguments(folder, folder / "times")
+        assert arguments[arguments.index("--device") + 1] == "cuda"
 
 
 def test_the_locked_server_transcribes_at_its_marks():
