@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,7 +54,10 @@ def unsound(hidden: Tensor, parts: Sequence[Part]) -> list[Exception | None]:
     What it has left in its rows would spoil the next decode there, so it must not go on, however it
     chooses its tokens.
     """
-    sound = hidden.isfinite().all(dim=-1).tolist()
+    if hidden.device.type == "cpu":  # many times as fast, for few rows
+        sound = np.isfinite(hidden.detach().float().numpy()).all(axis=-1).tolist()
+    else:
+        sound = hidden.isfinite().all(dim=-1).tolist()
     if all(sound):
         return [None] * len(parts)
     found: list[Exception | None] = []

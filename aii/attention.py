@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .compiled import kernels
 
 HAS_SDPA = hasattr(F, "scaled_dot_product_attention")
 
@@ -70,19 +73,26 @@ def attend_by_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention of (B, H, T, W) over (B, H, S, W), one head and some queries at a time.
 
     On CPUs with bfloat16 this takes two thirds of the time of PyTorch's fused kernel, whose
-    products are small (``benchmarks/LOG.md``). Scores are rounded to the type of the inputs.
+    products are small (``benchmarks/LOG.md``). Scores are rounded to the type of the inputs. With
+    one thread the softmax is a compiled loop, where there are such.
     """
     queries, keys, values = (part.flatten(0, 1) for part in (q * q.shape[-1] ** -0.5, k, v))
     length = queries.shape[1]
     size = -(-length // -(-length // _QUERIES_AT_ONCE))
     out = torch.empty_like(queries)
     room = queries.new_empty(size, keys.shape[1])
+    soften = None
+    if q.dtype == torch.bfloat16 and torch.get_num_threads() == 1 and (loops := kernels()):
+        soften, plain = loops.soften, room.view(torch.int16).numpy().view(np.uint16)
     for head, own in enumerate(keys.transpose(1, 2)):
         for first in range(0, length, size):
             here = queries[head, first : first + size]
             weights = room[: len(here)]
             torch.mm(here, own, out=weights)
-            torch.softmax(weights, dim=-1, out=weights)
+            if soften is not None:
+                soften(plain[: len(here)])
+            else:
+                torch.softmax(weights, dim=-1, out=weights)
             torch.mm(weights, values[head], out=out[head, first : first + size])
     return out.view(q.shape)
 

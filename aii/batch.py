@@ -162,6 +162,8 @@ class Batch:
         shape, dtype = _mel(waiting[0]).shape, _mel(waiting[0]).dtype
         alike = [t for t in waiting if _mel(t).shape == shape and _mel(t).dtype == dtype]
         most = ENCODED_AT_ONCE.get(self._model.device.type, ENCODED_AT_ONCE["cpu"])
+        if self._model.compute_type == "int8":  # each is rounded by itself: together nothing is won
+            most = 0
         alike = alike[: max(1, most // max(shape[0] * shape[-1], 1))]
         return Encoding(self._model, alike, [_mel(ticket) for ticket in alike])
 

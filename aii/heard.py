@@ -111,11 +111,16 @@ class Shelves:
         """Keep keys and values (A, heads, S, width) of each layer until they are taken away."""
         if len(layers[0][0]) > 1:
             return Heard([(k.contiguous(), v.contiguous()) for k, v in layers])
-        shelf = self._shelf(layers[0][0].shape[2])
+        heard = self.room(layers[0][0].shape[2])
+        for kept, (keys, values) in zip(heard.layers, layers, strict=True):
+            kept[0][:], kept[1][:] = keys, values
+        return heard
+
+    def room(self, frames: int) -> Heard:
+        """Room for a window of this length, until it is taken away; to be written to."""
+        shelf = self._shelf(frames)
         place = heapq.heappop(shelf.free)
         own = slice(place, place + 1)
-        for kept, (keys, values) in zip(shelf.layers, layers, strict=True):
-            kept[0][own], kept[1][own] = keys, values
         return Heard([(k[own], v[own]) for k, v in shelf.layers], shelf, place)
 
     def take_away(self, heard: Heard) -> None:

@@ -126,6 +126,12 @@ def _largest(values: Any) -> Any:
 
 
 @_compiled
+def _ordered(bits: Any) -> Any:
+    """The bits of a bfloat16 as a 16-bit integer in the order of the numbers, and back."""
+    return np.int16(bits ^ np.int16(np.int16(bits >> np.int16(15)) & np.int16(0x7FFF)))
+
+
+@_compiled
 def _softmax(scores: Any) -> None:
     """In place, (S,)."""
     top = _largest(scores)
@@ -335,17 +341,43 @@ def over_text(
 
 
 @_compiled
+def _narrow(value: Any) -> Any:
+    """The nearest bfloat16."""
+    bits = _as_bits(value)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    bits = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+    return np.uint16(bits) if value == value else np.uint16(0x7FC0)
+
+
+@_compiled
 def stand(x: Any, out: Any) -> None:
     """Keys or values (S, D), head by head in bfloat16 (H, S, W), rounded to the nearest."""
     count, frames, width = out.shape
     for h in range(count):
         for s in range(frames):
             for w in range(width):
-                value = x[s, h * width + w]
-                bits = _as_bits(value)
-                odd = (bits >> np.uint32(16)) & np.uint32(1)
-                bits = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
-                out[h, s, w] = np.uint16(bits) if value == value else np.uint16(0x7FC0)
+                out[h, s, w] = _narrow(x[s, h * width + w])
+
+
+@_compiled
+def soften(weights: Any) -> None:
+    """The softmax of each row (T, S) of bfloat16, in place; in float32 within."""
+    row = np.empty(weights.shape[1], np.float32)
+    for t in range(len(weights)):
+        top = np.int16(-0x8000)
+        for s in range(len(row)):
+            bits = np.int16(weights[t, s])
+            top = np.int16(max(top, _ordered(bits)))
+        most = _wide(np.uint16(_ordered(top)))
+        total = np.float32(0)
+        for s in range(len(row)):
+            row[s] = _power(_wide(weights[t, s]) - most)
+            total += row[s]
+        factor = np.float32(1) / total
+        if not total < np.float32(np.inf):
+            factor = np.float32(np.nan)
+        for s in range(len(row)):
+            weights[t, s] = _narrow(row[s] * factor)
 
 
 @_compiled

@@ -137,7 +137,7 @@ def mel_levels(samples: torch.Tensor, n_mels: int, *, mirrored: bool = True) -> 
     spectrum = torch.stft(
         samples, N_FFT, HOP_LENGTH, window=window, center=mirrored, return_complex=True
     )
-    power = spectrum.abs() ** 2
+    power = spectrum.real.square() + spectrum.imag.square()  # a magnitude takes five times as long
     return (mel_filters(samples.device, n_mels) @ power).clamp(min=_QUIETEST).log10()
 
 

@@ -72,7 +72,15 @@ class Ragged:
 
     def hear(self, features: Tensor) -> Heard:
         """Keep the keys and values of encoded audio (A, S, D) for all of its passes."""
-        return self.shelves.put(audio_layers(self.decoder, features))
+        if len(features) > 1:
+            return self.shelves.put(audio_layers(self.decoder, features))
+        heard = self.shelves.room(features.shape[1])
+        try:
+            audio_layers(self.decoder, features, heard.layers)
+        except BaseException:
+            self.shelves.take_away(heard)
+            raise
+        return heard
 
     def run(self, parts: Sequence[Part]) -> Tensor:
         """Read the new tokens of all parts; (M, D) hidden states, part by part, row by row.
@@ -113,33 +121,45 @@ class Ragged:
         return h + block.mlp(block.mlp_ln(h))
 
 
-def audio_layers(decoder: TextDecoder, features: Tensor) -> list[Layer]:
-    """The keys and values (A, H, S, W) of encoded audio (A, S, D) in each layer of the decoder."""
+def audio_layers(
+    decoder: TextDecoder, features: Tensor, room: Sequence[Layer] | None = None
+) -> list[Layer]:
+    """The keys and values (A, H, S, W) of encoded audio (A, S, D) in each layer of the decoder.
+
+    Args:
+        room: memory to write them to.
+    """
     check_audio(features, decoder.token_embedding)
-    layers = []
+    found: list[Tensor] = []
     dtype = decoder.audio_dtype or features.dtype
     loops = kernels() if dtype == torch.bfloat16 and features.device.type == "cpu" else None
-    for block in decoder.blocks:
+    whole = features.float() if loops is not None else features
+    for number, block in enumerate(decoder.blocks):
         cross = cast("ResidualAttentionBlock", block).cross_attn
         assert cross is not None
+        own = room[number] if room is not None else (None, None)
         both = (cross.key, cross.value)
         if loops is not None and isinstance(cross.key, PackedLinear) and not hooked(both):
-            packed = cast("tuple[PackedLinear, PackedLinear]", both)
-            k, v = (_stood(layer, features, cross.n_head, loops) for layer in packed)
+            for layer, out in zip(cast("tuple[PackedLinear, ...]", both), own, strict=True):
+                found.append(_stood(layer, whole, cross.n_head, loops, out))
         else:
             k, v = (cross.split(layer(features)).to(dtype) for layer in both)
-        _, scale = _scales(k.shape[-1], dtype)
-        layers.append((k if scale is None else k * scale, v))
-    return layers
+            _, scale = _scales(k.shape[-1], dtype)
+            k = k if scale is None else k * scale
+            for made, out in zip((k, v), own, strict=True):
+                found.append(made if out is None else out.copy_(made))
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
-def _stood(layer: PackedLinear, features: Tensor, heads: int, loops: Any) -> Tensor:
-    """What a layer makes of encoded audio (A, S, D), (A, H, S, W) in bfloat16."""
+def _stood(
+    layer: PackedLinear, features: Tensor, heads: int, loops: Any, out: Tensor | None
+) -> Tensor:
+    """What a layer makes of encoded audio (A, S, D) in float32, (A, H, S, W) in bfloat16."""
     audios, frames, size = features.shape
-    out = torch.empty(audios, heads, frames, size // heads, dtype=torch.bfloat16)
+    if out is None:
+        out = torch.empty(audios, heads, frames, size // heads, dtype=torch.bfloat16)
     for own, here in zip(features, out, strict=True):
-        product = layer.on_level(own.float())
-        loops.stand(product.numpy(), here.view(torch.int16).numpy().view(np.uint16))
+        loops.stand(layer.on_level(own).numpy(), here.view(torch.int16).numpy().view(np.uint16))
     return out
 
 

@@ -35,10 +35,10 @@ def _same_chance() -> None:
 @pytest.fixture(params=["loops", "operations"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes of the decoder by compiled loops, and without them."""
-    from aii import compiled, compute, fused, ragged, search
+    from aii import attention, compiled, compute, fused, ragged, search
 
     if request.param == "operations":
-        for module in (compute, fused, ragged, search):
+        for module in (attention, compute, fused, ragged, search):
             monkeypatch.setattr(module, "kernels", lambda: None)
     elif compiled.kernels() is None:
         pytest.skip("numba is not installed: aii[fast]")

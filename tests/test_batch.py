@@ -10,9 +10,12 @@ import torch
 
 from aii.alignatt import aligned_steps
 from aii.batch import Batch, run_alone
+from aii.compute import convert
 from aii.decoding import DecodingOptions
 from aii.errors import InputError, ServiceError
 from aii.loops import decoding_steps
+from aii.model import ModelDimensions, Whisper
+from aii.packed import packs
 from aii.plan import Part
 from aii.ragged import Ragged
 from aii.rows import Rows
@@ -312,6 +315,19 @@ def test_windows_of_one_length_are_encoded_together(tiny_model, monkeypatch) -> 
     while batch.listening:
         batch.encode()
     assert shapes == [(2, 80, 1200), (2, 80, 400), (1, 80, 1200)]
+
+
+@pytest.mark.skipif(not packs(), reason="no exact integer products in one operation here")
+def test_in_integers_windows_are_encoded_one_by_one(monkeypatch) -> None:
+    """Each is rounded by itself, so nothing would be won."""
+    torch.manual_seed(0)
+    model = convert(
+        Whisper(ModelDimensions(80, 1500, 64, 1, 1, 51865, 448, 64, 1, 1)).eval(), "int8"
+    )
+    batch = Batch(model)
+    for number in range(3):
+        batch.add(window(model, number, 400))
+    assert [batch.encode() for _ in range(4)] == [1, 1, 1, 0]
 
 
 # -- the pass itself --------------------------------------------------------------------------

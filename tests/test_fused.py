@@ -8,14 +8,12 @@ import random
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import aii
-from aii import compiled, fused, search
+from aii import compiled, fused
 from aii.audio.pcm import slin_to_float
 from aii.batch import Batch, run_alone
 from aii.compute import convert
@@ -29,7 +27,6 @@ from aii.passes import ragged
 from aii.plan import Part
 from aii.ragged import Ragged
 from aii.resources import asset
-from aii.search import likeliest
 from aii.steps import Encode
 
 loops: Any = compiled.kernels()
@@ -50,142 +47,6 @@ def network(width: int, heads: int, layers: int = 2) -> Whisper:
         if not name.endswith("ln.weight"):
             weight.normal_(std=0.3 if weight.ndim == 1 else 0.15)
     return model.eval()
-
-
-# -- the loops --------------------------------------------------------------------------------
-
-
-def plain(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(np.uint16)
-    return tensor.numpy()
-
-
-@needs_loops
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("frames", "width"), [(1, 64), (7, 64), (1500, 64), (33, 16), (250, 80)])
-def test_attention_over_audio(frames, width, dtype) -> None:
-    q = torch.randn(5, 3 * width)
-    keys, values = (torch.randn(4, 3, frames, width).to(dtype) for _ in range(2))
-    lines, places = np.array([3, 0, 4]), np.array([2, 2, 0])
-    out = torch.full((5, 3 * width), 7.0)
-    kept = np.zeros((3, 2, frames), np.float32)
-    scale = np.float32(width**-0.5)
-    where = (lines, places, plain(keys), plain(values), out.numpy())
-    loops.over_audio(q.numpy(), scale, *where, np.array([2, 0]), kept)
-    here = q[lines].view(3, 3, 1, width)
-    scores = here @ keys[places].float().transpose(-1, -2) * scale
-    expected = (scores.softmax(-1) @ values[places].float()).flatten(1)
-    assert torch.allclose(out[lines], expected, atol=2e-6)
-    assert torch.equal(out[[1, 2]], torch.full((2, 3 * width), 7.0))
-    assert np.allclose(kept, scores[:, [2, 0], 0], atol=2e-5)
-
-
-@needs_loops
-def test_scores_far_apart_and_far_from_nought() -> None:
-    q = torch.full((1, 64), 40.0)
-    keys = torch.zeros(1, 1, 4, 64)
-    keys[0, 0, :, 0] = torch.tensor([-1e4, 99.0, 100.0, -3e3])
-    values = torch.eye(4, 64)[None, None]
-    out = np.empty((1, 64), np.float32)
-    none, kept = np.empty(0, np.int64), np.empty((1, 0, 4), np.float32)
-    first = np.zeros(1, np.int64)
-    where = (first, first, keys.numpy(), values.numpy(), out)
-    loops.over_audio(q.numpy(), np.float32(0.1), *where, none, kept)
-    weights = torch.tensor([-4e4, 396.0, 400.0, -1.2e4]).softmax(0)
-    assert np.allclose(out[0, :4], weights, atol=1e-6)
-
-
-@needs_loops
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_stays_with_its_row(poison) -> None:
-    x = np.random.default_rng(1).standard_normal((3, 64), np.float32)
-    x[1, 5] = poison
-    weight, own, out = np.ones(64, np.float32), np.empty(3, np.float32), np.empty_like(x)
-    for levelling in (False, True):
-        loops.norm(x.copy(), x[:0], weight, weight, np.float32(1e-5), out, own, levelling)
-        assert not np.isfinite(out[1]).all()
-        assert np.isfinite(out[[0, 2]]).all()
-    loops.level(x, out, own)
-    with np.errstate(invalid="ignore"):
-        assert not np.isfinite(out[1] * own[1]).any()
-    assert np.isfinite(out[[0, 2]]).all()
-    keys = values = np.ones((3, 1, 9, 64), np.float32)
-    line, none = np.arange(3), np.empty(0, np.int64)
-    where = (line, line, keys, values, out, none, np.empty((3, 0, 9), np.float32))
-    loops.over_audio(x, np.float32(1), *where)
-    assert np.isnan(out[1]).all()
-    assert np.isfinite(out[[0, 2]]).all()
-
-
-@needs_loops
-def test_normalisation_activation_and_levels() -> None:
-    h, more = torch.randn(4, 48) * 30 + 5, torch.randn(4, 48)
-    norm = nn.LayerNorm(48)
-    norm.weight.normal_()
-    norm.bias.normal_()
-    numbers = (norm.weight.numpy(), norm.bias.numpy(), np.float32(norm.eps))
-    expected, found, own = norm(h + more), torch.empty_like(h), np.empty(4, np.float32)
-    stream = h.clone()
-    loops.norm(stream.numpy(), more.numpy(), *numbers, found.numpy(), own, False)
-    assert torch.equal(stream, h + more)
-    assert torch.allclose(found, expected, atol=2e-6)
-    loops.norm(h.clone().numpy(), more.numpy(), *numbers, found.numpy(), own, True)
-    assert torch.allclose(found.abs().amax(1), torch.ones(4))
-    assert torch.allclose(found * torch.from_numpy(own)[:, None], expected, atol=2e-5)
-
-    x = torch.linspace(-12, 12, 4096).view(2, -1)
-    found = x.clone()
-    loops.gelu(found.numpy(), own, False)
-    assert torch.allclose(found.double(), F.gelu(x.double()), atol=5e-7)
-
-    rows = torch.randn(3, 40) * torch.tensor([1e-8, 1.0, 1e8])[:, None]
-    rows[0] = 0.0
-    level, own = torch.empty_like(rows), np.empty(3, np.float32)
-    loops.level(rows.numpy(), level.numpy(), own)
-    product, bias = level @ torch.eye(40) + 2.0, np.full(40, 2.0, np.float32)
-    loops.unlevel(product.numpy(), own, bias)
-    assert torch.allclose(product, rows + 2.0, rtol=1e-5)
-
-
-@needs_loops
-def test_audio_stands_as_the_nearest_bfloat16() -> None:
-    x = torch.randn(70, 96) * torch.logspace(-30, 30, 70)[:, None]
-    x[3, 5], x[4, 6], x[5, 7] = torch.nan, torch.inf, -torch.inf
-    out = torch.empty(3, 70, 32, dtype=torch.bfloat16)
-    loops.stand(x.numpy(), plain(out))
-    expected = x.view(70, 3, 32).transpose(0, 1).bfloat16()
-    assert torch.equal(out.isnan(), expected.isnan())
-    assert torch.equal(out.nan_to_num(), expected.nan_to_num())
-
-
-@needs_loops
-def test_the_likeliest_token_is_that_of_the_operations(monkeypatch) -> None:
-    scores = torch.randn(7, 5000) * 4
-    scores[1, 100:200] = scores[1].max() + 1  # of equal ones the first
-    scores[2, :4000] = -torch.inf
-    scores[3] = -torch.inf
-    scores[4, 17] = torch.nan
-    scores[5] = 0.0
-    scores[6, 9] = torch.inf
-    found, own = likeliest(scores)
-    with monkeypatch.context() as patch:
-        patch.setattr(search, "kernels", lambda: None)
-        expected, logprobs = likeliest(scores)
-    sound = [0, 1, 2, 5]
-    assert [found[i] for i in sound] == [expected[i] for i in sound]
-    assert np.allclose([own[i] for i in sound], [logprobs[i] for i in sound], atol=2e-6)
-    assert not np.isfinite([own[i] for i in (3, 4, 6)]).any()
-    assert not np.isfinite([logprobs[i] for i in (3, 4, 6)]).any()
-
-
-@needs_loops
-def test_loops_are_asked_for_only_where_they_can_choose(monkeypatch) -> None:
-    def never() -> None:
-        raise AssertionError("compiled for nothing")
-
-    monkeypatch.setattr(search, "kernels", never)
-    assert likeliest(torch.ones(1, 40).half())[0] == [0]  # nor for what loops do not take
 
 
 # -- the pass ---------------------------------------------------------------------------------
