@@ -69,12 +69,18 @@ def _suits_writing_out(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] >= _WRITTEN_FROM
 
 
+def _suits_loops(q: Tensor) -> bool:
+    if type(q) is not Tensor or torch.jit.is_tracing():  # what has no memory to be written to
+        return False
+    return q.dtype == torch.bfloat16 and torch.get_num_threads() == 1
+
+
 def attend_by_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention of (B, H, T, W) over (B, H, S, W), one head and some queries at a time.
 
     On CPUs with bfloat16 this takes two thirds of the time of PyTorch's fused kernel, whose
     products are small (``benchmarks/LOG.md``). Scores are rounded to the type of the inputs. With
-    one thread the softmax is a compiled loop, where there are such.
+    one thread the softmax is a compiled loop, where there are such, which may round otherwise.
     """
     queries, keys, values = (part.flatten(0, 1) for part in (q * q.shape[-1] ** -0.5, k, v))
     length = queries.shape[1]
@@ -82,7 +88,7 @@ def attend_by_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     out = torch.empty_like(queries)
     room = queries.new_empty(size, keys.shape[1])
     soften = None
-    if q.dtype == torch.bfloat16 and torch.get_num_threads() == 1 and (loops := kernels()):
+    if _suits_loops(q) and (loops := kernels()) is not None:
         soften, plain = loops.soften, room.view(torch.int16).numpy().view(np.uint16)
     for head, own in enumerate(keys.transpose(1, 2)):
         for first in range(0, length, size):

@@ -28,6 +28,9 @@ SHELF_PLACES = 16
 EMPTY_SHELVES = 4
 """Shelves without a window that are kept for later ones."""
 
+EMPTY_BYTES = 1 << 30
+"""Memory that they may hold, where more than one is kept; on a CPU they hold less."""
+
 Layer = tuple[Tensor, Tensor]
 Arrays = list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 
@@ -50,6 +53,11 @@ class Shelf:
     def places(self) -> int:
         """Windows that there is room for."""
         return len(self.layers[0][0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return sum(part.numel() * part.element_size() for layer in self.layers for part in layer)
 
     @property
     def empty(self) -> bool:
@@ -131,7 +139,11 @@ class Shelves:
         heapq.heappush(shelf.free, heard.place)
         empty = [one for one in self._shelves if one.empty]
         if len(empty) > EMPTY_SHELVES:
-            self._shelves.remove(empty[0])
+            self._shelves.remove(empty.pop(0))
+        while len(empty) > 1 and sum(one.nbytes for one in empty) > EMPTY_BYTES:
+            largest = max(empty, key=lambda one: one.nbytes)
+            empty.remove(largest)
+            self._shelves.remove(largest)
 
     def _shelf(self, frames: int) -> Shelf:
         """One with room for a window of this length."""
@@ -146,8 +158,12 @@ class Shelves:
         if self._device.type != "cpu":  # where memory is taken at once: as many as there are
             held = sum(shelf.places for shelf in self._shelves if shelf.frames == frames)
             places = min(places, max(held, 1))
-        shape = (layers, 2, places, heads, frames, width)
-        store = zeros(shape, self._device, self.dtype)
+        try:
+            store = zeros((layers, 2, places, heads, frames, width), self._device, self.dtype)
+        except torch.OutOfMemoryError:
+            self._shelves = [one for one in self._shelves if not one.empty]
+            places = 1
+            store = zeros((layers, 2, places, heads, frames, width), self._device, self.dtype)
         shelf = Shelf(frames, [(k, v) for k, v in store], list(range(places)))
         self._shelves.append(shelf)
         return shelf

@@ -26,7 +26,8 @@ class Part:
         tokens: R rows of n new tokens.
         rows: their R places.
         start: how many tokens they hold.
-        heard: the A audios; R is a multiple of A.
+        heard: the A audios; R is a multiple of A. Parts of one pass do not share it, unless they
+            have several tokens or rows each.
         attention: how many of the last tokens' attention to give, 0 for none.
         scores: where to put it.
     """

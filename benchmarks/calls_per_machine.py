@@ -317,24 +317,25 @@ def prepare(model: str, folder: Path, formats: Sequence[str]) -> Path:
     return folder
 
 
-def quick(folder: Path, threads: int) -> None:
+def quick(folder: Path, threads: int, device: str) -> None:
     """Two calls of the product."""
-    server = servers(threads)[0]
+    server = servers(threads, device=device)[0]
     trial = try_calls(server, 2, folder, settle=0.0, seconds=5.2, cycle=0.2, patience=30.0)
     result(NAME, server.name, "windows_in_time", trial.share * 100, "%", calls=2,
            windows=trial.windows, answered=len(trial.delays),
            p50=percentile(trial.delays, 0.5))  # fmt: skip
 
 
-def report(found: dict[str, Search], kinds: dict[str, str]) -> None:
+def report(found: dict[str, Search], kinds: dict[str, str], about: dict[str, Any]) -> None:
     """How many calls each server holds, and how many times as many as the others ours does.
 
-    ``at_least`` is the ratio to all but the fewest calls with which the rival failed.
+    ``about`` says on which machine. ``at_least`` is the ratio to all but the fewest calls with
+    which the rival failed.
     """
     for name, search in found.items():
         kind = kinds.get("aii" if name.startswith("aii") else name.split()[0], "float32")
         result(NAME, name, "calls", search.low, "calls", failed=search.high, compute_type=kind,
-               **machine())  # fmt: skip
+               **about)  # fmt: skip
     for name, search in found.items():
         own = found["aii"].low if "aii" in found else 0
         if name.startswith("aii") or not own:
@@ -364,12 +365,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = args.threads or (1 if args.quick else cores())
     wanted = args.servers or [server.name for server in servers(threads)]
     names = {name.split()[0] for name in wanted}
-    note(f"{machine()}")
+    note(f"{machine(args.device)}")
     with tempfile.TemporaryDirectory() as temporary:
         faster = "faster-whisper" in names and not args.quick
         folder = prepare(args.model, Path(temporary), ["ctranslate2"] if faster else [])
         if args.quick:
-            quick(folder, threads)
+            quick(folder, threads, args.device)
             return 0
         entries = [Entry(OURS, (kind,)) for kind in our_compute_types(args.device)]
         entries += rival_entries(["faster-whisper"], args.device) if faster else []
@@ -378,7 +379,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = servers(threads, kinds[OURS], theirs, args.device)
         chosen = [s for s in known if s.name in wanted or s.name.split()[0] in wanted]
         left = args.minutes - (time.monotonic() - begin) / 60
-        report(most_calls(chosen, folder, minutes=left, cores=cores()), kinds)
+        report(most_calls(chosen, folder, minutes=left, cores=cores()), kinds, machine(args.device))
     return 0
 
 

@@ -103,9 +103,15 @@ def percentile(values: list[float], share: float) -> float:
     ]
 
 
-def machine() -> dict[str, Any]:
-    """Which machine it was: processor, cores that this process may use, system, Python."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Which machine it was: processor, cores that this process may use, system, Python; its GPU."""
+    gpu = {}
+    if device != "cpu":
+        import torch
+
+        gpu = {"gpu": torch.cuda.get_device_name(device)}
     return {
+        **gpu,
         "processor": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()}",

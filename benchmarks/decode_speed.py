@@ -205,7 +205,7 @@ def fastest(
     return {engine: kind for engine, (_, kind) in best.items()}
 
 
-def report(case: str, taken: Taken, threads: int) -> None:
+def report(case: str, taken: Taken, threads: int, device: str = "cpu") -> None:
     """Each engine's median, and each of ours against each rival."""
     wall = {entry: [seconds for seconds, _ in rounds] for entry, rounds in taken.items()}
     medians = {entry: median(values) for entry, values in wall.items()}
@@ -215,7 +215,8 @@ def report(case: str, taken: Taken, threads: int) -> None:
         spread = (max(wall[entry]) - min(wall[entry])) / value
         for metric, seconds in (("latency", value), ("cpu_time", work[entry])):
             result(NAME, case, metric, seconds * 1e3, "ms", rival=rival, engine=str(entry),
-                   spread=spread, threads=threads, rounds=len(wall[entry]))  # fmt: skip
+                   spread=spread, threads=threads, device=device,
+                   rounds=len(wall[entry]))  # fmt: skip
     others = [entry for entry in medians if entry.engine != OURS]
     for entry in medians:
         if entry.engine != OURS:
@@ -224,7 +225,7 @@ def report(case: str, taken: Taken, threads: int) -> None:
             for metric, seconds in (("speedup", medians), ("cpu_speedup", work)):
                 ratio = seconds[other] / seconds[entry]
                 result(NAME, case, metric, ratio, "x", engine=str(entry), rival=str(other),
-                       ratio=ratio)  # fmt: skip
+                       ratio=ratio, device=device)  # fmt: skip
         for engine in dict.fromkeys(other.engine for other in others):
             same = [other for other in others if other.engine == engine]
             best = min(medians[other] for other in same) / medians[entry]
@@ -255,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rivals = rival_entries(wanted if args.rivals is None else args.rivals, args.device)
     names = {entry.engine: PYPI.get(entry.engine, entry.engine) for entry in rivals}
     versions = {name: importlib.metadata.version(pypi) for name, pypi in names.items()}
-    note(f"{machine()}, {threads} threads, rivals: {versions}")
+    note(f"{machine(args.device)}, {threads} threads, rivals: {versions}")
     left = sum(SHARES.get(size, 1.0) for size in sizes)
     end = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory() as temporary:
@@ -273,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # fmt: skip
             left -= share
             for case, taken in found.items():
-                report(f"{size}, {case}", taken, threads)
+                report(f"{size}, {case}", taken, threads, args.device)
     return 0
 
 

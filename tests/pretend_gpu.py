@@ -25,15 +25,12 @@ GPU = torch.device("cuda", 0)
 _BOTH = {Tensor.copy_, Tensor.to, Tensor.__getitem__, Tensor.__setitem__}
 _INDEXED = {Tensor.__getitem__, Tensor.__setitem__}
 _TO_NUMPY = {Tensor.numpy, Tensor.__array__}
-_WAITS = {
-    Tensor.item,
-    Tensor.tolist,
-    Tensor.cpu,
-    Tensor.pin_memory,
-    Tensor.nonzero,
-    Tensor.__bool__,
-    torch.tensor,
-}
+# While a graph is recorded, nobody may wait for a number or bring one from the processor.
+_WAITS = set(
+    "__bool__ __complex__ __float__ __index__ __int__ allclose argwhere as_tensor bincount cpu "
+    "equal from_numpy is_nonzero item masked_select nonzero numpy pin_memory tensor tolist unique "
+    "unique_consecutive unique_dim".split()
+)
 
 pinned: list[int] = []
 """How many numbers each tensor had that was put into pinned memory."""
@@ -96,9 +93,9 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if mixed and not (func in _BOTH and (first or func in (Tensor.copy_, Tensor.to))):
         raise RuntimeError(f"{func.__name__} was given tensors on the CPU and on the GPU")
     target = _target(func, args, kwargs)
-    listed = func in _INDEXED and any(isinstance(leaf, list) for leaf in _index(args))
-    strange = any(not isinstance(tensor, OnGpu) and tensor.ndim for tensor in tensors)
-    if recording and (func in _WAITS or strange or listed):
+    if recording and _needs_the_processor(
+        func, args, tensors, target := _target(func, args, kwargs)
+    ):
         raise RuntimeError(f"{func.__name__} is not permitted when stream is capturing")
     plain = {k: "cpu" if k == "device" and _is_device(v) else v for k, v in kwargs.items()}
     if func is Tensor.pin_memory:
@@ -117,9 +114,23 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return found
 
 
-def _index(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What a tensor is indexed by; a list of numbers would have to be copied to the GPU first."""
-    return args[1] if isinstance(args[1], tuple) else args[1:2]
+def _needs_the_processor(
+    func: Any, args: tuple[Any, ...], tensors: list[Tensor], target: bool | None
+) -> bool:
+    """Whether an operation would wait for the GPU, or bring numbers from the processor."""
+    if func.__name__ in _WAITS or any(not isinstance(t, OnGpu) and t.ndim for t in tensors):
+        return True
+    if tensors and target is False:
+        return True
+    if func is torch.where and len(args) == 1:
+        return True
+    if func is torch.repeat_interleave or func is Tensor.repeat_interleave:
+        return any(isinstance(own, Tensor) for own in args[1:])
+    if func in _INDEXED:  # a list would be copied, a mask be counted
+        index = args[1] if isinstance(args[1], tuple) else args[1:2]
+        masks = (isinstance(own, Tensor) and own.dtype == torch.bool for own in index)
+        return any(isinstance(own, list) for own in index) or any(masks)
+    return False
 
 
 def _placed(leaf: Any, on_gpu: bool) -> Any:
@@ -162,6 +173,8 @@ class Graph:
     def replay(self) -> None:
         """All operations once more, on the same memory."""
         assert not recording, "a graph was replayed while one is recorded"
+        waits = _Stream.waits
+        assert not waits or waits[-1][0] is _Stream.now[-1], "what was recorded is not waited for"
         self.replays += 1
         for graph in Graph.made:
             if graph is not self and graph.pool is self.pool:
@@ -190,7 +203,8 @@ def _tensors(values: Any) -> list[Tensor]:
 @contextmanager
 def _captured(graph: Graph, *, pool: object, stream: object, capture_error_mode: str) -> Any:
     """What ``torch.cuda.graph`` is."""
-    assert not recording
+    assert not recording, "a process records one graph at a time"
+    assert stream is _Stream.now[-1]
     assert capture_error_mode == "thread_local"  # others go on meanwhile
     graph.pool = pool
     recording.append(graph)
@@ -203,11 +217,28 @@ def _captured(graph: Graph, *, pool: object, stream: object, capture_error_mode:
 class _Stream:
     """What ``torch.cuda.Stream`` is."""
 
+    waits: list[tuple[_Stream, _Stream]] = []
+    now: list[_Stream] = []
+
     def __init__(self, device: object = None) -> None:
         pass
 
     def wait_stream(self, other: _Stream) -> None:
-        assert isinstance(other, _Stream)
+        """What is asked for from now on comes after what ``other`` was asked for."""
+        self.waits.append((self, other))
+
+
+@contextmanager
+def _on(stream: _Stream) -> Iterator[None]:
+    """What ``torch.cuda.stream`` is; who leaves a stream has to let the next one wait for it."""
+    before = _Stream.now[-1]
+    assert (stream, before) in _Stream.waits, "a stream does not wait for what it needs"
+    _Stream.now.append(stream)
+    _Stream.waits.clear()
+    try:
+        yield
+    finally:
+        _Stream.now.pop()
 
 
 class _Generator(torch.Generator):
@@ -229,12 +260,14 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "graph": _captured,
         "graph_pool_handle": object,
         "Stream": _Stream,
-        "stream": nullcontext,
-        "current_stream": _Stream,
+        "stream": _on,
+        "current_stream": lambda device: _Stream.now[-1],
         "device": nullcontext,
     }
     for name, value in cuda.items():
         monkeypatch.setattr(torch.cuda, name, value)
     Graph.made.clear()
+    _Stream.now[:] = [_Stream()]
+    _Stream.waits.clear()
     with PretendGpu():
         yield

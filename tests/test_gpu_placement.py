@@ -58,6 +58,32 @@ def test_the_pretence_is_strict(gpu: None) -> None:
         there.numpy()
 
 
+def test_a_recording_takes_nothing_from_the_processor(gpu: None) -> None:
+    there = torch.arange(4.0, device="cuda")
+    stream = torch.cuda.Stream()
+    refused = {
+        "a number": lambda: there.sum().item(),
+        "a decision": lambda: bool((there > 1).any()),
+        "a whole number": lambda: int(there[1]),
+        "a copy": lambda: there.cpu(),
+        "a copy by name": lambda: there.to("cpu"),
+        "a list as index": lambda: there[[0, 2]],
+        "a mask as index": lambda: there[there > 1],
+        "places": lambda: torch.where(there > 1),
+        "a tensor of numbers": lambda: torch.tensor([1, 2], device="cuda"),
+        "what is on the processor": lambda: there + torch.ones(4),
+    }
+    for ask in refused.values():
+        graph = torch.cuda.CUDAGraph()
+        stream.wait_stream(torch.cuda.current_stream(GPU))
+        capture = torch.cuda.graph(
+            graph, pool=None, stream=stream, capture_error_mode="thread_local"
+        )
+        refusal = pytest.raises(RuntimeError, match="capturing|on the CPU and on the GPU")
+        with torch.cuda.stream(stream), capture, refusal:
+            ask()
+
+
 def test_all_weights_are_there(model: Whisper) -> None:
     assert model.device == GPU
     weights = model.state_dict().values()

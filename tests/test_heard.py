@@ -8,6 +8,7 @@ from pretend_gpu import pretend_gpu
 
 from aii import heard
 from aii.heard import EMPTY_SHELVES, SHELF_PLACES, Shelves
+from aii.ragged import Ragged
 
 SHAPE = (2, 3, 4)  # layers, heads, width
 
@@ -72,6 +73,31 @@ def test_on_a_gpu_memory_for_windows_grows_with_their_number(monkeypatch) -> Non
         assert shelves.put([(k[:, :, :20], v[:, :, :20]) for k, v in there[0]]).shelf.places == 1
 
 
+def test_memory_without_windows_is_bounded_the_largest_goes_first(monkeypatch) -> None:
+    monkeypatch.setattr(heard, "EMPTY_BYTES", 40_000)  # a place has 9,600
+    with pretend_gpu(monkeypatch):
+        shelves = Shelves(SHAPE, torch.device("cuda"), torch.float32)
+        there = [(k.to("cuda"), v.to("cuda")) for k, v in layers(50)]
+        kept = [shelves.put(there) for _ in range(20)]
+        for one in kept:
+            shelves.take_away(one)
+        assert [shelf.places for shelf in shelves.shelves] == [1, 1, 2]
+
+
+def test_without_memory_for_many_windows_there_is_room_for_one(monkeypatch) -> None:
+    make_zeros = heard.zeros
+
+    def scarce(shape, *more):
+        if shape[2] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return make_zeros(shape, *more)
+
+    monkeypatch.setattr(heard, "zeros", scarce)
+    shelves = make()
+    assert shelves.put(layers(50)).shelf.places == 1
+    assert len(shelves.shelves) == 1
+
+
 def test_several_audios_of_one_decode_are_on_no_shelf() -> None:
     shelves = make()
     given = layers(50, audios=3)
@@ -91,3 +117,11 @@ def test_empty_shelves_are_bounded(rounds) -> None:
             shelves.take_away(one)
     assert len(shelves.shelves) == min(rounds, EMPTY_SHELVES)
     assert all(shelf.empty for shelf in shelves.shelves)
+
+
+def test_audio_that_cannot_be_read_takes_no_place(tiny_model) -> None:
+    ragged = Ragged(tiny_model)
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        ragged.hear(torch.randn(1, 20, 3))
+    (shelf,) = ragged.shelves.shelves
+    assert shelf.empty
