@@ -42,10 +42,10 @@ RECORDED_AT = 3
 """A shape is recorded when it comes for this time."""
 
 PRICE = 20
-"""Replays that pay for a recording, during which all wait: no more are made than have been paid."""
+"""Replays that pay for a recording, during which all wait."""
 
 CREDIT = 8
-"""Recordings that a decoder may make before any has paid."""
+"""Recordings that a decoder may make before any is paid for, and as many may be paid in advance."""
 
 _MET = 1000
 """Shapes whose passes are counted."""
@@ -88,7 +88,7 @@ class Graphed(Ragged):
         except Exception as error:
             self._give_up(error)
             return super()._read(parts)
-        self._paid += 1
+        self._paid = min(self._paid + 1, CREDIT * PRICE)
         wide = [part for part in parts if part.width > 1]
         return _in_order(parts, stepped, super()._read(wide)) if wide else stepped
 
