@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .compiled import kernels
+from .compiled import kernels, memory
 
 HAS_SDPA = hasattr(F, "scaled_dot_product_attention")
 
@@ -89,7 +88,7 @@ def attend_by_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     room = queries.new_empty(size, keys.shape[1])
     soften = None
     if _suits_loops(q) and (loops := kernels()) is not None:
-        soften, plain = loops.soften, room.view(torch.int16).numpy().view(np.uint16)
+        soften, plain = loops.soften, memory(room)
     for head, own in enumerate(keys.transpose(1, 2)):
         for first in range(0, length, size):
             here = queries[head, first : first + size]

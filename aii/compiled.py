@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,13 @@ def kernels() -> ModuleType | None:
     if (seconds := time.monotonic() - begin) > _TOLD:
         log.info("the decoder's loops were compiled for this processor in %.0f s", seconds)
     return found
+
+
+def memory(tensor: Tensor) -> Array:
+    """The memory of a tensor on a CPU, as the loops take it: of bfloat16 its 16 bits."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    return tensor.numpy()
 
 
 def _tried(loops: Any) -> dict[str, bool]:

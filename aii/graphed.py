@@ -67,7 +67,8 @@ class Graphed(Ragged):
         self._graphs: OrderedDict[Shape, _Recording] = OrderedDict()
         self._met: Counter[Shape] = Counter()
         self._paid = CREDIT * PRICE  # replays
-        self._stands: tuple[object, ...] = ()
+        self._kv = self.rows.kv
+        self._weights: list[int] = []  # where they stand
         self._memory: Any = None  # that all recordings share: one is replayed at a time
         self._stream: Any = None
 
@@ -94,14 +95,13 @@ class Graphed(Ragged):
 
     def _forget_what_moved(self, *, new: bool) -> None:
         """Forget all recordings if the rows, or before ``new`` decodes the weights, have moved."""
-        rows, *weights = self._stands or (None,)
+        weights = self._weights
         if new or not weights:
             weights = [weight.data_ptr() for weight in self.decoder.parameters()]
-        stands = (self.rows.kv, *weights)
-        moved = rows is not self.rows.kv or stands[1:] != self._stands[1:]
+        moved = self._kv is not self.rows.kv or self._weights != weights
         if moved or not self.decoder.graphs:
             self._graphs.clear()
-        self._stands = stands
+        self._kv, self._weights = self.rows.kv, weights
 
     def _meet(self, layout: Layout) -> None:
         """Record a pass that has just been read, if its shape has come often enough."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .compiled import memory
 from .rows import zeros
 
 SHELF_BYTES = {"cpu": 64 << 20, "cuda": 4 << 30}
@@ -54,7 +55,7 @@ class Shelf:
         """Windows that there is room for."""
         return len(self.layers[0][0])
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of memory held."""
         return sum(part.numel() * part.element_size() for layer in self.layers for part in layer)
@@ -67,7 +68,7 @@ class Shelf:
     @cached_property
     def arrays(self) -> Arrays:
         """The layers' memory as numpy sees it."""
-        return [(_plain(k), _plain(v)) for k, v in self.layers]
+        return [(memory(k), memory(v)) for k, v in self.layers]
 
 
 @dataclass(eq=False)
@@ -87,7 +88,7 @@ class Heard:
     @cached_property
     def arrays(self) -> Arrays:
         """The layers' memory as numpy sees it."""
-        return [(_plain(k), _plain(v)) for k, v in self.layers]
+        return [(memory(k), memory(v)) for k, v in self.layers]
 
 
 class Shelves:
@@ -167,10 +168,3 @@ class Shelves:
         shelf = Shelf(frames, [(k, v) for k, v in store], list(range(places)))
         self._shelves.append(shelf)
         return shelf
-
-
-def _plain(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The memory of a tensor on a CPU; of bfloat16 its 16 bits."""
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(np.uint16)
-    return tensor.numpy()

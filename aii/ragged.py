@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import heads_by_layer
-from .compiled import kernels
+from .compiled import kernels, memory
 from .heard import Heard, Layer, Shelves
 from .layers import hooked
 from .packed import PackedLinear, check_audio
@@ -159,7 +158,7 @@ def _stood(
     if out is None:
         out = torch.empty(audios, heads, frames, size // heads, dtype=torch.bfloat16)
     for own, here in zip(features, out, strict=True):
-        loops.stand(layer.on_level(own).numpy(), here.view(torch.int16).numpy().view(np.uint16))
+        loops.stand(layer.on_level(own).numpy(), memory(here))
     return out
 
 

@@ -44,6 +44,16 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip("numba is not installed: aii[fast]")
 
 
+@pytest.fixture
+def no_gradients():
+    """Nothing is trained, and chance is the same each time."""
+    import torch
+
+    torch.manual_seed(3)
+    with torch.no_grad():
+        yield
+
+
 @pytest.fixture(scope="session")
 def embedded_model():
     """The model that aii ships."""

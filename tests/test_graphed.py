@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from loops_rig import network
 from pretend_gpu import Graph, OnGpu, pretend_gpu
 
 from aii import graphed
@@ -19,7 +20,7 @@ from aii.batch import Batch
 from aii.compute import convert
 from aii.graphed import Graphed
 from aii.layout import Layout
-from aii.model import ModelDimensions, Whisper
+from aii.model import Whisper
 from aii.passes import ragged
 from aii.plan import Part
 from aii.ragged import Ragged
@@ -32,14 +33,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def network(kind: str = "float32") -> Whisper:
-    model = Whisper(ModelDimensions(80, 1500, 128, 2, 1, 51865, 448, 128, 2, 3))
-    for name, weight in model.named_parameters():
-        if not name.endswith("ln.weight"):
-            weight.normal_(std=0.3 if weight.ndim == 1 else 0.15)
+def on_gpu(kind: str = "float32") -> Whisper:
+    model = network(64, 2, 3)
     there = {name: weight.to("cuda") for name, weight in model.state_dict().items()}
     model.load_state_dict(there, assign=True)
-    return convert(model.eval(), kind)
+    return convert(model, kind)
 
 
 class Side:
@@ -85,7 +83,7 @@ SIZES = [(1, 1, 40), (1, 1, 40), (1, 3, 40), (1, 1, 90), (2, 2, 60), (1, 1, 40),
 def test_a_pass_is_that_of_the_operations(kind: str, seed: int) -> None:
     """Beams, several audios, attention wanted or not, with prompts between and without."""
     chance = random.Random(seed)
-    model = network(kind)
+    model = on_gpu(kind)
     assert isinstance(ragged(model, 1, model.dtype), Graphed)
     ours, plain = sides(model, chance, SIZES)
     read = [0] * len(SIZES)
@@ -119,7 +117,7 @@ def test_a_pass_is_that_of_the_operations(kind: str, seed: int) -> None:
 
 
 def test_a_shape_is_recorded_when_it_has_come_three_times() -> None:
-    ours, plain = sides(network(), random.Random(0), [(1, 1, 40)])
+    ours, plain = sides(on_gpu(), random.Random(0), [(1, 1, 40)])
     for step in range(7):
         for side in (ours, plain):
             side.decoder.run([side.part(0, step, 1, 0)])
@@ -128,7 +126,7 @@ def test_a_shape_is_recorded_when_it_has_come_three_times() -> None:
 
 
 def test_more_rows_more_tokens_and_other_windows_are_recorded_anew() -> None:
-    model = network()
+    model = on_gpu()
     ours, plain = sides(model, random.Random(0), [(1, 1, 40)] * 5)
 
     def steps(who: list[int], start: int, count: int) -> None:
@@ -153,7 +151,7 @@ def test_more_rows_more_tokens_and_other_windows_are_recorded_anew() -> None:
 
 def test_recordings_are_bounded_and_leave_with_their_windows(monkeypatch) -> None:
     monkeypatch.setattr(graphed, "GRAPHS", 2)
-    model = network()
+    model = on_gpu()
     decoder = Graphed(model)
     audios = [model.encoder(torch.randn(2, 80, frames).to("cuda")) for frames in (20, 30, 40, 50)]
     rows = decoder.rows.take(2)
@@ -183,7 +181,7 @@ def test_a_recording_that_goes_wrong_is_left_out_with_a_line(name, monkeypatch, 
 
 
 def run_with_trouble(caplog: pytest.LogCaptureFixture) -> None:
-    model = network()
+    model = on_gpu()
     ours, plain = sides(model, random.Random(0), [(1, 1, 40), (1, 2, 40)])
     with caplog.at_level(logging.WARNING, "aii.graphed"):
         for step in range(8):
@@ -228,7 +226,7 @@ def test_an_error_after_the_replay_leaves_no_scores_twice(monkeypatch, caplog) -
         return found
 
     monkeypatch.setattr(Layout, "scores", breaks)
-    ours, _ = sides(network(), random.Random(0), [(1, 1, 40)])
+    ours, _ = sides(on_gpu(), random.Random(0), [(1, 1, 40)])
     for step in range(8):
         part = ours.part(0, step, 1, 4)
         ours.decoder.run([part])
@@ -247,7 +245,7 @@ def test_no_memory_for_a_recording_is_no_reason_to_end_them(monkeypatch) -> None
         return record(self, layout)
 
     monkeypatch.setattr(Graphed, "_record", first_full)
-    model = network()
+    model = on_gpu()
     ours, _ = sides(model, random.Random(0), [(1, 1, 40)])
     for step in range(8):
         ours.decoder.run([ours.part(0, step, 1, 0)])
@@ -257,7 +255,7 @@ def test_no_memory_for_a_recording_is_no_reason_to_end_them(monkeypatch) -> None
 
 
 def test_what_only_poisoned_decodes_have_shown_is_not_kept() -> None:
-    model = network()
+    model = on_gpu()
     ours, plain = sides(model, random.Random(0), [(1, 1, 40)])
     values = [side.heard[0].layers[0][1] for side in (ours, plain)]
     sound = values[0].clone()
@@ -273,7 +271,7 @@ def test_what_only_poisoned_decodes_have_shown_is_not_kept() -> None:
 
 
 def test_other_weights_are_read_by_the_next_decode() -> None:
-    model = network()
+    model = on_gpu()
     ours, plain = sides(model, random.Random(0), [(1, 1, 40)])
     for step in range(6):
         ours.decoder.run([ours.part(0, step, 1, 0)])
@@ -289,7 +287,7 @@ def test_other_weights_are_read_by_the_next_decode() -> None:
 
 
 def test_shapes_that_never_come_again_are_recorded_as_often_as_replays_have_paid_for() -> None:
-    model = network()
+    model = on_gpu()
     decoder = Graphed(model)
     rows = decoder.rows.take(2)
     audio = model.encoder(torch.randn(2, 80, 20).to("cuda"))
@@ -301,7 +299,7 @@ def test_shapes_that_never_come_again_are_recorded_as_often_as_replays_have_paid
 
 
 def test_who_comes_while_another_records_goes_on_without() -> None:
-    ours, plain = sides(network(), random.Random(0), [(1, 1, 40)])
+    ours, plain = sides(on_gpu(), random.Random(0), [(1, 1, 40)])
     turn = graphed._TURN.pop()
     try:
         for step in range(5):
@@ -317,14 +315,14 @@ def test_who_comes_while_another_records_goes_on_without() -> None:
 
 
 def test_a_lonely_row_far_out_is_not_recorded() -> None:
-    ours, _ = sides(network(), random.Random(0), [(1, 1, 40)] * 16)
+    ours, _ = sides(on_gpu(), random.Random(0), [(1, 1, 40)] * 16)
     for step in range(8):
         ours.decoder.run([ours.part(15, step, 1, 0)])
     assert not Graph.made
 
 
 def test_it_can_be_switched_off() -> None:
-    model = network()
+    model = on_gpu()
     model.decoder.graphs = False
     ours, _ = sides(model, random.Random(0), [(1, 1, 40)])
     for step in range(6):
@@ -333,14 +331,14 @@ def test_it_can_be_switched_off() -> None:
 
 
 def test_who_hangs_hooks_on_the_decoder_sees_every_pass() -> None:
-    model = network()
+    model = on_gpu()
     model.decoder.ln.register_forward_hook(lambda *_: None)
     assert type(ragged(model)) is Ragged
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_a_poisoned_row_spoils_no_recording_and_no_other_row(poison: float) -> None:
-    model = network()
+    model = on_gpu()
     ours, plain = sides(model, random.Random(0), [(1, 1, 40)] * 3)
     for side in (ours, plain):
         side.heard[1].layers[0][1][:] = poison
@@ -356,4 +354,4 @@ def test_a_poisoned_row_spoils_no_recording_and_no_other_row(poison: float) -> N
 
 
 def test_a_batch_uses_it() -> None:
-    assert isinstance(Batch(network())._decoder(torch.float32), Graphed)
+    assert isinstance(Batch(on_gpu())._decoder(torch.float32), Graphed)

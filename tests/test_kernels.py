@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from loops_rig import loops, needs_loops
 from torch import nn
 
-from aii import attention, compiled, search
+from aii import attention, search
+from aii.compiled import memory
 from aii.search import likeliest
 
-loops: Any = compiled.kernels()
-needs_loops = pytest.mark.skipif(loops is None, reason="numba is not installed: aii[fast]")
-
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    torch.manual_seed(3)
-    with torch.no_grad():
-        yield
-
-
-def plain(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(np.uint16)
-    return tensor.numpy()
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @needs_loops
@@ -41,7 +28,7 @@ def test_attention_over_audio(frames, width, dtype) -> None:
     out = torch.full((5, 3 * width), 7.0)
     kept = np.zeros((3, 2, frames), np.float32)
     scale = np.float32(width**-0.5)
-    where = (lines, places, plain(keys), plain(values), out.numpy())
+    where = (lines, places, memory(keys), memory(values), out.numpy())
     loops.over_audio(q.numpy(), scale, *where, np.array([2, 0]), kept)
     here = q[lines].view(3, 3, 1, width)
     scores = here @ keys[places].float().transpose(-1, -2) * scale
@@ -123,7 +110,7 @@ def test_audio_stands_as_the_nearest_bfloat16() -> None:
     x = torch.randn(70, 96) * torch.logspace(-30, 30, 70)[:, None]
     x[3, 5], x[4, 6], x[5, 7] = torch.nan, torch.inf, -torch.inf
     out = torch.empty(3, 70, 32, dtype=torch.bfloat16)
-    loops.stand(x.numpy(), plain(out))
+    loops.stand(x.numpy(), memory(out))
     expected = x.view(70, 3, 32).transpose(0, 1).bfloat16()
     assert torch.equal(out.isnan(), expected.isnan())
     assert torch.equal(out.nan_to_num(), expected.nan_to_num())
@@ -134,7 +121,7 @@ def test_audio_stands_as_the_nearest_bfloat16() -> None:
 def test_softmax_in_bfloat16_is_that_of_the_operation(spread) -> None:
     scores = (torch.randn(7, 333) * spread).bfloat16()
     expected = scores.float().softmax(-1)
-    loops.soften(plain(scores))
+    loops.soften(memory(scores))
     assert ((scores.float() - expected).abs() <= expected / 256 + 1e-30).all()
 
 
@@ -144,7 +131,7 @@ def test_softmax_of_what_is_no_number_stays_with_its_row() -> None:
     expected = scores.float().softmax(-1)
     scores[1, 3], scores[2, 0], scores[3] = torch.nan, torch.inf, -torch.inf
     scores[1, 3] = -scores[1, 3]  # of the other sign
-    loops.soften(plain(scores))
+    loops.soften(memory(scores))
     assert scores[1:4].isnan().all()
     assert torch.allclose(scores[::4].float(), expected[::4], rtol=1 / 256)
 
